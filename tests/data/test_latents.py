@@ -1,0 +1,163 @@
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vdit.data.latents import LatentCache, LatentSource
+from vdit.data.loader import BatchLoader
+from vdit.data.order import ClipOrder
+from vdit.types import Clip, InputError
+
+
+class Noise:
+    """Seven random clips."""
+
+    def __init__(self, fingerprint: str = "noise", fail_at: int = -1, wide_at: int = -1, count: int = 7):
+        self.fingerprint, self.fail_at, self.wide_at, self.count = fingerprint, fail_at, wide_at, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Clip:
+        if index == self.fail_at:
+            raise KeyboardInterrupt
+        width = 12 if index == self.wide_at else 8
+        pixels = torch.rand(3, 4, 8, width, generator=torch.Generator().manual_seed(index)) * 2 - 1
+        return Clip(f"clip {index}", pixels, 30000 / 1001, self.caption(index))
+
+    def caption(self, index: int) -> str:
+        return f'number {index}, "quoted" ü\n'
+
+
+class Halve:
+    """Every second pixel, as a codec; counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        self.calls += 1
+        assert not torch.is_grad_enabled()
+        return pixels[:, :, ::2, ::2, ::2] * 3
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def test_what_is_stored_is_what_the_codec_gave(tmp_path):
+    seen, source, codec = [], Noise(), Halve()
+    latents = LatentCache(tmp_path).encode(source, codec, "v1", batch=3, progress=lambda *at: seen.append(at))
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+    assert len(latents) == 7
+    for i in (0, 6, 3):
+        item, clip = latents[i], source[i]
+        assert (item.id, item.caption, item.fps) == (clip.id, clip.caption, clip.fps)
+        assert latents.caption(i) == clip.caption
+        assert torch.equal(item.latents, clip.pixels[:, ::2, ::2, ::2] * 3)
+
+
+def test_a_second_run_encodes_nothing(tmp_path):
+    cache, codec = LatentCache(tmp_path), Halve()
+    first = cache.encode(Noise(), codec, "v1")
+    calls = codec.calls
+    again = cache.encode(Noise(), codec, "v1")
+    assert codec.calls == calls == 2
+    assert again.fingerprint == first.fingerprint
+    assert torch.equal(again[5].latents, first[5].latents)
+
+
+def test_a_stale_cache_is_never_used(tmp_path):
+    codec = Halve()
+    made = [
+        LatentCache(tmp_path).encode(Noise(), codec, "v1"),
+        LatentCache(tmp_path).encode(Noise(), codec, "v2"),
+        LatentCache(tmp_path).encode(Noise("other clips"), codec, "v1"),
+        LatentCache(tmp_path, torch.bfloat16).encode(Noise(), codec, "v1"),
+    ]
+    assert codec.calls == 8
+    assert len({source.fingerprint for source in made}) == len(files(tmp_path)) == 4
+
+
+def test_a_renamed_file_is_refused(tmp_path):
+    cache = LatentCache(tmp_path)
+    cache.encode(Noise(), Halve(), "v1")
+    shutil.copy(cache.path("noise", "v1"), cache.path("noise", "v2"))
+    with pytest.raises(InputError, match="made from other videos or another codec; delete it"):
+        cache.encode(Noise(), Halve(), "v2")
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    cache = LatentCache(tmp_path)
+    cache.encode(Noise(), Halve(), "v1")
+    path = cache.path("noise", "v1")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"is damaged .* delete it to encode again"):
+        LatentSource(path, path.stem)
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        LatentCache(tmp_path).encode(Noise(fail_at=5), Halve(), "v1", batch=2)
+    assert files(tmp_path) == []
+    assert len(LatentCache(tmp_path).encode(Noise(), Halve(), "v1")) == 7
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    needed = 7 * 3 * 2 * 4 * 4 * 4
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vdit.data.latents.fsync", full)
+        with pytest.raises(InputError, match=rf"does not fit into {tmp_path}: it needs {needed:,} bytes"):
+            LatentCache(tmp_path).encode(Noise(), Halve(), "v1")
+    assert files(tmp_path) == []
+
+    codec = Halve()
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: usage)
+    with pytest.raises(InputError, match=r"needs 2,688 bytes and 1,000 were free; free some space"):
+        LatentCache(tmp_path).encode(Noise(), codec, "v1", batch=1)
+    assert codec.calls == 1  # found out before the work, not after
+
+
+def test_other_errors_of_the_disk_pass(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        LatentCache(tmp_path / "file" / "cache").encode(Noise(), Halve(), "v1")
+
+
+def test_bfloat16_halves_the_file_and_comes_back_as_floats(tmp_path):
+    wide = LatentCache(tmp_path).encode(Noise(count=200), Halve(), "v1", batch=50)
+    narrow = LatentCache(tmp_path, torch.bfloat16).encode(Noise(count=200), Halve(), "v1", batch=50)
+    sizes = sorted(path.stat().st_size for path in files(tmp_path))
+    assert sizes[1] - sizes[0] == 200 * 96 * 2
+    torch.testing.assert_close(narrow[7].latents.float(), wide[7].latents, atol=0, rtol=2**-8)
+    with BatchLoader(narrow, ClipOrder(200, 0, 4)) as loader:
+        batch = next(loader)
+    assert batch.pixels is None
+    assert batch.latents is not None
+    assert batch.latents.dtype == torch.float32
+    assert batch.latents.shape == (4, 3, 2, 4, 4)
+    index = int(batch.ids[2].split()[1])
+    assert torch.equal(batch.latents[2], narrow[index].latents.float())
+
+
+def test_refusals(tmp_path):
+    cache = LatentCache(tmp_path)
+    with pytest.raises(InputError, match="no clips to encode"):
+        cache.encode(Noise(count=0), Halve(), "v1")
+    with pytest.raises(InputError, match=r"clip 2 that are not finite in torch\.float32"):
+        cache.encode(Noise(), lambda pixels: pixels / (pixels != Noise()[2].pixels), "v1")
+    with pytest.raises(
+        InputError, match=r"one shape, but clip 0 is \(3, 2, 4, 4\) and clip 4 is \(3, 2, 4, 6\)"
+    ):
+        cache.encode(Noise(wide_at=4), Halve(), "v1", batch=1)
+    with pytest.raises(InputError, match=r"stored as torch.float32, .* not as torch.int8"):
+        LatentCache(tmp_path, torch.int8)
+    assert files(tmp_path) == []

@@ -1,0 +1,1 @@
+"""Video codecs: causal autoencoders between pixels and latents, one folder a family."""

@@ -1,0 +1,142 @@
+"""What every video codec has in common: sizes, statistics, and encoding whole or in a stream."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdit.codecs.streaming import Memory
+from vdit.types import InputError
+
+__all__ = ["Posterior", "VideoCodec"]
+
+
+class Posterior(NamedTuple):
+    """The Gaussian that an encoder gives for a clip, before normalisation."""
+
+    mean: Float[Tensor, "b c t h w"]
+    logvar: Float[Tensor, "b c t h w"]
+
+    def sample(self, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+        """mean + std * noise."""
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
+        return torch.addcmul(self.mean, torch.exp(0.5 * self.logvar), noise)
+
+    def kl(self) -> Float[Tensor, "b"]:
+        """KL divergence to the unit Gaussian in nats, the mean over latent values.
+
+        Source: Kingma & Welling 2014, app. B.
+        """
+        kl = 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
+        return kl.flatten(1).mean(1)
+
+
+class VideoCodec(nn.Module, ABC):
+    """A causal autoencoder for videos of 1 + stride_t * n frames; an image is a video of one frame.
+
+    A family writes `prime`, `posterior` and `reconstruct` (raw latents, whole clips or one chunk of a
+    stream) and sets the sizes. Latents handed out by `encode` are normalised to zero mean and unit variance
+    per channel by statistics that are buffers, stored with the weights.
+
+    Attributes:
+        latent_channels: channels of a latent.
+        stride_t: pixel frames per latent frame, after the first.
+        stride_s: pixel rows (and columns) per latent row (and column).
+        settings: the constructor's arguments, JSON-serialisable: what a folder stores to build it again.
+    """
+
+    latent_channels: int
+    stride_t: int
+    stride_s: int
+    settings: dict[str, Any]
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def register_statistics(self) -> None:
+        """Create the statistics as buffers; to be called by a family's constructor."""
+        self.register_buffer("latent_mean", torch.zeros(self.latent_channels))
+        self.register_buffer("latent_std", torch.ones(self.latent_channels))
+
+    @abstractmethod
+    def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
+        """The posterior of a clip, or of the next chunk of a stream when given its memory."""
+
+    @abstractmethod
+    def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
+        """Set what can be known from clips in closed form, before the first step of training."""
+
+    @abstractmethod
+    def reconstruct(
+        self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
+    ) -> Float[Tensor, "b 3 t h w"]:
+        """Pixels, not clamped, from latents that are not normalised."""
+
+    def forward(
+        self, pixels: Float[Tensor, "b 3 t h w"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b 3 t h w"], Posterior]:
+        """The training pass: a reconstruction from a sample of the posterior, and the posterior."""
+        self.check_pixels(*pixels.shape[2:])
+        posterior = self.posterior(pixels)
+        return self.reconstruct(posterior.sample(generator)), posterior
+
+    def normalise(self, raw: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Raw latents to zero mean and unit variance per channel."""
+        mean, std = (rearrange(x, "c -> c 1 1 1") for x in (self.latent_mean, self.latent_std))
+        return (raw - mean) / std
+
+    def denormalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Undo `normalise`."""
+        mean, std = (rearrange(x, "c -> c 1 1 1") for x in (self.latent_mean, self.latent_std))
+        return latents * std + mean
+
+    def check_pixels(self, t: int, h: int, w: int) -> None:
+        """Refuse clips whose size the strides do not divide. Raises InputError."""
+        if t < 1 or (t - 1) % self.stride_t:
+            below = max(1, t - (t - 1) % self.stride_t)
+            raise InputError(
+                f"{t} frames do not fit this codec, which takes 1 + {self.stride_t}n: "
+                f"use {below} or {below + self.stride_t}"
+            )
+        if h % self.stride_s or w % self.stride_s:
+            raise InputError(f"{h}x{w} pixels do not fit this codec: use multiples of {self.stride_s}")
+
+    def latent_size(self, t: int, h: int, w: int) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a clip of t x h x w pixels. Raises InputError."""
+        self.check_pixels(t, h, w)
+        return 1 + (t - 1) // self.stride_t, h // self.stride_s, w // self.stride_s
+
+    def encode(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Normalised latents (the posterior's mean) of clips with pixels in [-1, 1].
+
+        Raises:
+            InputError: a frame count that is not 1 + stride_t * n, or a size the stride does not divide.
+        """
+        self.check_pixels(*pixels.shape[2:])
+        return self.normalise(self.posterior(pixels).mean)
+
+    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
+        """Pixels in [-1, 1] from normalised latents."""
+        return self.reconstruct(self.denormalise(latents)).clamp(-1, 1)
+
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b c t h w"]]:
+        """`encode` chunk by chunk in memory that does not grow; any chunking gives the same latents.
+
+        The first chunk has 1 + stride_t * n frames, every other stride_t * n.
+        """
+        memory = Memory()
+        for i, pixels in enumerate(chunks):
+            t, h, w = pixels.shape[2:]
+            self.check_pixels(t if i == 0 else t + 1, h, w)
+            yield self.normalise(self.posterior(pixels, memory).mean)
+
+    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b 3 t h w"]]:
+        """`decode` chunk by chunk; chunks of any number of latent frames give the same pixels."""
+        memory = Memory()
+        for latents in chunks:
+            yield self.reconstruct(self.denormalise(latents), memory).clamp(-1, 1)

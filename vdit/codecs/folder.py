@@ -1,0 +1,81 @@
+"""A codec on disk: a folder with `codec.json` (what it is) and `weights.safetensors`."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vdit.codecs.codec import VideoCodec
+from vdit.types import InputError
+from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
+
+__all__ = ["codec_fingerprint", "copy_codec", "load_codec", "save_codec"]
+
+DESCRIPTION, WEIGHTS = "codec.json", "weights.safetensors"
+
+
+def save_codec(codec: VideoCodec, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a codec, weights first, each file whole or not at all.
+
+    Args:
+        codec: weights and statistics are taken as they are.
+        folder: made if need be; a codec in it is replaced.
+        facts: what a reader should know of it, JSON-serialisable: how it was trained, how well it does.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    kind = type(codec)
+    described = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": codec.settings, **facts}
+    aside = [folder / f".writing_{name}" for name in (WEIGHTS, DESCRIPTION)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(codec.state_dict(), aside[0])
+        aside[1].write_text(json.dumps(described, indent=1) + "\n")
+        for path, name in zip(aside, (WEIGHTS, DESCRIPTION), strict=True):
+            sync(path)
+            path.replace(folder / name)
+    except OSError as error:
+        for path in aside:
+            path.unlink(missing_ok=True)
+        raise disk_refusal(error, folder, "The codec was not saved.") from error
+
+
+def load_codec(folder: Path) -> VideoCodec:
+    """A codec from its folder, frozen and ready to use.
+
+    Raises:
+        InputError: the folder holds no codec, or one whose class or weights do not fit.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
+        )
+    described = json.loads((folder / DESCRIPTION).read_text())
+    module, _, name = described["class_path"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    if not issubclass(kind, VideoCodec):
+        raise InputError(f"{folder / DESCRIPTION} names {described['class_path']}, which is no codec")
+    codec = kind(**described["init_args"])
+    load_weights(codec, folder / WEIGHTS)
+    return codec.requires_grad_(False).eval()
+
+
+def codec_fingerprint(folder: Path) -> str:
+    """Changes whenever the codec in `folder` would give other latents."""
+    described = json.loads((folder / DESCRIPTION).read_text())
+    parts = json.dumps([described["class_path"], described["init_args"]], sort_keys=True).encode()
+    return hashlib.sha256(parts + (folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def copy_codec(source: Path, target: Path) -> None:
+    """Put a copy of the codec in `source` into `target`, unless it is there already."""
+    if (target / DESCRIPTION).is_file() and codec_fingerprint(target) == codec_fingerprint(source):
+        return
+    load_codec(source)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, DESCRIPTION):
+        shutil.copyfile(source / name, target / name)

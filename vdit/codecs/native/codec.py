@@ -1,0 +1,145 @@
+"""The native causal 3D VAE: the best linear code, and a network that corrects it on both sides.
+
+    pixels ─┬─ blocks of 4x8x8 ── Linear ─────────────────────────────────┬─ mean
+            └─ space-to-depth ── conv ── [residual ── down] x stages ─────┴─ (and log-variance)
+
+    latents ┬─ Linear ── blocks of 4x8x8 ─────────────────────────────────┬─ pixels
+            └─ conv ── [residual ── up] x stages ── depth-to-space ───────┘
+
+The linear code is found in closed form before the first step (principal components), and the networks
+start at zero: training begins at the best linear codec and can only improve on it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdit.codecs.codec import Posterior, VideoCodec
+from vdit.codecs.native.blocks import CausalConv3d, Downsample, ResidualBlock, Upsample
+from vdit.codecs.native.linear_code import LinearCode
+from vdit.codecs.streaming import Memory
+from vdit.nn.norm import ChannelRMSNorm
+from vdit.types import InputError
+
+__all__ = ["NativeCodec"]
+
+LOGVAR_RANGE = (-20.0, 10.0)
+LOGVAR_START = -6.0
+
+
+class Chain(nn.ModuleList):
+    """Causal layers one after the other, sharing the memory of one stream."""
+
+    def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
+        for layer in self:
+            x = layer(x, memory)
+        return x
+
+
+class NativeCodec(VideoCodec):
+    """A causal video VAE; with the default strides it compresses 4x8x8 (frames, rows, columns).
+
+    Args:
+        latent_channels: channels of a latent.
+        patch: pixels of one side of the square that enters and leaves as channels.
+        widths: channels at each stage, from pixels to latents.
+        encoder_blocks: residual blocks at each stage of the encoder.
+        decoder_blocks: residual blocks at each stage of the decoder.
+        strides: (time, space) stride between one stage and the next; each 1 or 2.
+        kernel: frames, rows and columns of the residual blocks' convolutions.
+
+    Raises:
+        InputError: lists whose lengths do not fit together, or a stride that is neither 1 nor 2.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        patch: int = 4,
+        widths: Sequence[int] = (64, 128, 128),
+        encoder_blocks: Sequence[int] = (0, 1, 2),
+        decoder_blocks: Sequence[int] = (1, 2, 2),
+        strides: Sequence[tuple[int, int]] = ((2, 2), (2, 1)),
+        kernel: tuple[int, int, int] = (3, 3, 3),
+    ) -> None:
+        super().__init__()
+        stages = len(widths)
+        if not len(encoder_blocks) == len(decoder_blocks) == len(strides) + 1 == stages:
+            raise InputError(
+                f"{stages} widths need {stages} block counts on each side and {stages - 1} strides"
+            )
+        if any(step not in (1, 2) for stride in strides for step in stride):
+            raise InputError(f"strides {list(strides)}: each must be 1 or 2; add a stage for more")
+        self.settings = {
+            "latent_channels": latent_channels,
+            "patch": patch,
+            "widths": list(widths),
+            "encoder_blocks": list(encoder_blocks),
+            "decoder_blocks": list(decoder_blocks),
+            "strides": [list(stride) for stride in strides],
+            "kernel": list(kernel),
+        }
+        self.latent_channels, self.patch = latent_channels, patch
+        self.stride_t, self.stride_s = 1, patch
+        for stride_t, stride_s in strides:
+            self.stride_t, self.stride_s = self.stride_t * stride_t, self.stride_s * stride_s
+
+        def residual(stage: int, blocks: Sequence[int]) -> list[nn.Module]:
+            return [ResidualBlock(widths[stage], kernel) for _ in range(blocks[stage])]
+
+        encoder: list[nn.Module] = [CausalConv3d(3 * patch**2, widths[0])]
+        decoder: list[nn.Module] = [CausalConv3d(latent_channels, widths[-1])]
+        for i in range(stages):
+            encoder += residual(i, encoder_blocks)
+            decoder += residual(stages - 1 - i, decoder_blocks)
+            if i < stages - 1:
+                encoder.append(Downsample(widths[i], widths[i + 1], strides[i]))
+                decoder.append(
+                    Upsample(widths[stages - 1 - i], widths[stages - 2 - i], strides[stages - 2 - i])
+                )
+        # A variance of 1 would drown the code in noise before the network has learnt to protect it.
+        encoder += [
+            Silence(
+                widths[-1], 2 * latent_channels, [0.0] * latent_channels + [LOGVAR_START] * latent_channels
+            )
+        ]
+        decoder += [Silence(widths[0], 3 * patch**2)]
+        self.linear = LinearCode(latent_channels, self.stride_t, self.stride_s)
+        self.encoder, self.decoder = Chain(encoder), Chain(decoder)
+        self.register_statistics()
+
+    def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
+        x = rearrange(pixels, "b c t (h ph) (w pw) -> b (c ph pw) t h w", ph=self.patch, pw=self.patch)
+        mean, logvar = self.encoder(x, memory).chunk(2, dim=1)
+        return Posterior(self.linear.encode(pixels, memory) + mean, logvar.clamp(*LOGVAR_RANGE))
+
+    def reconstruct(
+        self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
+    ) -> Float[Tensor, "b 3 t h w"]:
+        x = self.decoder(raw, memory)
+        x = rearrange(x, "b (c ph pw) t h w -> b c t (h ph) (w pw)", ph=self.patch, pw=self.patch)
+        return self.linear.decode(raw, memory) + x
+
+    def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
+        self.linear.fit(pixels)
+
+
+class Silence(nn.Module):
+    """Norm, silu and a convolution that starts at `bias`: what a network adds to the linear code at first.
+
+    Shapes: `b c_in t h w` -> `b c_out t h w`.
+    """
+
+    def __init__(self, c_in: int, c_out: int, bias: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.norm = ChannelRMSNorm(c_in)
+        self.conv = CausalConv3d(c_in, c_out)
+        nn.init.zeros_(self.conv.conv.weight)
+        with torch.no_grad():
+            self.conv.conv.bias.copy_(torch.tensor(bias or [0.0] * c_out))  # pyright: ignore
+
+    def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
+        return self.conv(nn.functional.silu(self.norm(x)), memory)

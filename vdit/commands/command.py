@@ -1,0 +1,26 @@
+"""How every command ends: a sentence for a person, a status for a script."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+__all__ = ["Main", "run_command"]
+
+Main = Callable[[Sequence[str]], int]
+
+
+def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what a user can mend is printed as a sentence, without a traceback.
+
+    Returns:
+        The command's own status; 2 for input that cannot be used; 130 for ctrl-C.
+    """
+    from vdit.types import InputError
+
+    try:
+        return main(sys.argv[1:] if arguments is None else arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

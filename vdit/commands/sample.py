@@ -1,0 +1,117 @@
+"""Sample clips from a trained run.
+
+    sample.py --run runs/demo --prompt "a small red circle moving left on a white background"
+    sample.py --run runs/demo --prompts prompts.txt --seed 7 --guidance 4 --out clips
+
+Writes an mp4 a clip, a contact sheet and the resolved settings.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from vdit.types import InputError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Sample; 0 when every clip is written."""
+    options = _parser().parse_args(arguments)
+    prompts = _prompts(options)
+
+    from rich.progress import Progress
+
+    from vdit.commands.trained import load_trained
+    from vdit.sample.video_file import contact_sheet, write_video
+
+    trained = load_trained(Path(options.run))
+    sampling = _overridden(trained.sampling, options)
+    sampler = trained.task.sampler(sampling)
+    seeds = [options.seed + i for i in range(len(prompts))]
+    out = Path(options.out) if options.out else Path(options.run) / "clips"
+    out.mkdir(parents=True, exist_ok=True)
+    shown = []
+    with Progress() as progress:
+        bar = progress.add_task("sampling", total=len(prompts) * sampling.steps)
+        for start in range(0, len(prompts), options.batch):
+            some = slice(start, start + options.batch)
+            group = len(prompts[some])
+            pixels = sampler.sample(
+                prompts[some], seeds[some], lambda done, total, n=group: progress.advance(bar, n)
+            )
+            for clip, prompt, seed in zip(pixels, prompts[some], seeds[some], strict=True):
+                facts = {
+                    "prompt": prompt,
+                    "seed": str(seed),
+                    "model": trained.name,
+                    **_texts(asdict(sampling)),
+                }
+                write_video(out / f"{seed:06d}.mp4", clip, sampling.fps, facts)
+                shown.append((clip, prompt))
+    contact_sheet(shown[:32], out / "sheet.png")
+    settings = {"run": options.run, "model": trained.name, "sampling": asdict(sampling)}
+    settings["clips"] = [
+        {"file": f"{s:06d}.mp4", "prompt": p, "seed": s} for p, s in zip(prompts, seeds, strict=True)
+    ]
+    (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
+    print(f"{len(prompts)} clips in {out}")
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="sample.py", description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--run", required=True, help="folder of a trained run")
+    parser.add_argument(
+        "--prompt", action="append", default=[], help="what to show; may be given several times"
+    )
+    parser.add_argument("--prompts", help="text file with one prompt a line")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first clip; each next clip takes the next"
+    )
+    parser.add_argument("--frames", type=int, help="pixel frames: 1 + 4n for a 4x8x8 codec")
+    parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--steps", type=int, help="solver steps")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
+    parser.add_argument("--shift", type=float, help="moves the steps towards noise")
+    parser.add_argument("--solver", choices=("euler", "heun"))
+    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
+    parser.add_argument("--out", help="folder to write to; default RUN/clips")
+    return parser
+
+
+def _prompts(options: Namespace) -> list[str]:
+    prompts = list(options.prompt)
+    if options.prompts:
+        file = Path(options.prompts)
+        if not file.is_file():
+            raise InputError(f"prompt file {file} does not exist")
+        lines = [line.strip() for line in file.read_text().splitlines()]
+        prompts += [line for line in lines if line]
+        if not any(lines):
+            raise InputError(f"prompt file {file} is empty: write one prompt a line")
+    if not prompts:
+        raise InputError("nothing to sample: give --prompt TEXT or --prompts FILE")
+    if options.batch < 1:
+        raise InputError(f"--batch {options.batch} must be at least 1")
+    return prompts
+
+
+def _overridden(sampling, options: Namespace):
+    changed = {}
+    if options.size:
+        height, _, width = options.size.lower().partition("x")
+        if not (height.isdigit() and width.isdigit()):
+            raise InputError(f"--size {options.size} is not HEIGHTxWIDTH, like 64x64")
+        changed = {"height": int(height), "width": int(width)}
+    for name in ("frames", "fps", "steps", "guidance", "shift", "solver"):
+        if (value := getattr(options, name)) is not None:
+            changed[name] = value
+    return replace(sampling, **changed)
+
+
+def _texts(values: dict) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""What a video is asked to show: one file a condition."""

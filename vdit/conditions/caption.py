@@ -1,0 +1,69 @@
+"""The caption: a text encoder's tokens in the slot `text`."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor
+
+from vdit.conditions.condition import Condition
+from vdit.text.encoder import TextEncoder
+from vdit.types import ClipBatch, DenoiserInput, Slot, Tokens
+
+__all__ = ["Caption"]
+
+
+class Caption(Condition[Tokens]):
+    """Asks for what a text says. Its null is the embedding of a negative prompt, empty by default.
+
+    Args:
+        encoder: turns prompts into tokens; frozen, and no part of the weights that are trained.
+        drop: probability of training a clip without its caption.
+        negative: the prompt that stands for "nothing asked".
+    """
+
+    name = "caption"
+    slot = Slot.TEXT
+
+    def __init__(self, encoder: TextEncoder, drop: float = 0.1, negative: str = "") -> None:
+        super().__init__(drop)
+        self.encoder = encoder
+        self.negative = negative
+
+    def signal(self, batch: ClipBatch) -> Tokens:
+        return _on(self.encoder.encode(batch.captions), batch.fps.device)
+
+    def null(self, signal: Tokens) -> Tokens:
+        one = _on(self.encoder.encode([self.negative]), signal.values.device)
+        b = signal.values.shape[0]
+        return Tokens(one.values.expand(b, -1, -1), one.mask.expand(b, -1))
+
+    def mix(self, signal: Tokens, null: Tokens, hidden: Bool[Tensor, "b"]) -> Tokens:
+        signal, null = _same_length(signal, null)
+        rows = hidden[:, None]
+        return Tokens(
+            torch.where(rows[..., None], null.values, signal.values),
+            torch.where(rows, null.mask, signal.mask),
+        )
+
+    def stack(self, signal: Tokens, null: Tokens) -> Tokens:
+        signal, null = _same_length(signal, null)
+        return Tokens(torch.cat([signal.values, null.values]), torch.cat([signal.mask, null.mask]))
+
+    def apply(self, inputs: DenoiserInput, signal: Tokens) -> DenoiserInput:
+        return replace(inputs, text=signal)
+
+
+def _on(tokens: Tokens, device: torch.device) -> Tokens:
+    return Tokens(tokens.values.to(device), tokens.mask.to(device))
+
+
+def _same_length(a: Tokens, b: Tokens) -> tuple[Tokens, Tokens]:
+    n = max(a.mask.shape[1], b.mask.shape[1])
+
+    def padded(x: Tokens) -> Tokens:
+        more = n - x.mask.shape[1]
+        return Tokens(F.pad(x.values, (0, 0, 0, more)), F.pad(x.mask, (0, more)))
+
+    return padded(a), padded(b)

@@ -1,0 +1,124 @@
+"""The typed configuration of a run: YAML and command line in, objects out.
+
+A configuration names classes by `class_path` and their arguments by `init_args`. Wherever a value is the
+path of a YAML file, relative to the file that says so, that file stands in its place. Values on the
+command line come last and win. A key that no class knows is refused.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from vdit.parallel.engine import Parallel
+from vdit.train.loop import Loop
+from vdit.train.optim import Optim
+from vdit.train.task import Data, Pace, Task
+from vdit.types import InputError
+
+__all__ = ["Parsed", "Run", "build_run", "load_run", "parse_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Args:
+        out: the run folder; a run that is already there is continued.
+        task: what is trained.
+        data: the clips.
+        loop: how long, and how often to save.
+        optim: the optimiser and its schedule.
+        pace: how often the run looks at itself.
+        parallel: devices, processes and precision.
+        seed: of weights, noise and order.
+    """
+
+    out: str
+    task: Task
+    data: Data
+    loop: Loop
+    optim: Optim = field(default_factory=Optim)
+    pace: Pace = field(default_factory=Pace)
+    parallel: Parallel = field(default_factory=Parallel)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A configuration that is known to be valid, and has built nothing yet.
+
+    Attributes:
+        values: nested values, every default filled in.
+        text: the same as YAML, without references to other files.
+    """
+
+    values: Namespace
+    text: str
+
+
+def parse_run(arguments: Sequence[str], description: str) -> Parsed:
+    """Read a command line, and the files of its `--config` options, each over the one before.
+
+    Raises:
+        InputError: a file that is missing or is not YAML.
+        SystemExit: unknown keys or wrong values, after a message that names them.
+    """
+    parser = _parser(description)
+    expanded = [str(argument) for argument in arguments]
+    for i, argument in enumerate(expanded):
+        if argument.startswith("--config="):
+            expanded[i] = f"--config={_resolved(Path(argument.partition('=')[2]))}"
+        elif i and expanded[i - 1] == "--config":
+            expanded[i] = _resolved(Path(argument))
+    values = parser.parse_args(expanded)
+    return Parsed(values, parser.dump(values))
+
+
+def load_run(file: Path) -> Parsed:
+    """Read the resolved configuration of a run folder."""
+    return parse_run(["--config", str(file)], "")
+
+
+def build_run(parsed: Parsed) -> Run:
+    """Build every object of a run; the weights are a function of the seed."""
+    torch.manual_seed(parsed.values.seed)
+    built = _parser("").instantiate(parsed.values)
+    return Run(**{name: built[name] for name in Run.__dataclass_fields__})
+
+
+def _parser(description: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=description)
+    parser.add_argument("--config", action="config", help="YAML file; may be given several times")
+    parser.add_class_arguments(Run, None, as_group=False)
+    return parser
+
+
+def _resolved(file: Path) -> str:
+    """The YAML of `file` with every reference to another file replaced by that file's content."""
+    return yaml.safe_dump(_expanded(_read(file), file.parent), sort_keys=False)
+
+
+def _expanded(node: Any, folder: Path) -> Any:
+    if isinstance(node, dict):
+        return {key: _expanded(value, folder) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_expanded(value, folder) for value in node]
+    if isinstance(node, str) and node.endswith(".yaml"):
+        file = folder / node
+        return _expanded(_read(file), file.parent)
+    return node
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"configuration {file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"configuration {file} is not YAML: {error}") from error

@@ -1,0 +1,102 @@
+"""Which clips stand in which batch: a pure function of (seed, epoch), cut into batches, cut into ranks."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64
+
+from vdit.types import InputError
+
+__all__ = ["ClipOrder", "Position"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A batch, named by the epoch in which its first clip stands and its number among those of that epoch."""
+
+    epoch: int = 0
+    batch_in_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class ClipOrder:
+    """An endless order of global batches in which every epoch holds every clip once.
+
+    Epoch e is a permutation of all clips drawn from (seed, e). The epochs, one after the other, are one
+    endless row, and batch k is its elements k·batch to (k+1)·batch - 1: a batch may begin in one epoch and
+    end in the next, so all are full and no clip is left out or favoured. Rank r of `world` takes the r-th
+    slice of each global batch, so another number of ranks sees the same global batches.
+
+    Attributes:
+        clips: number of clips.
+        seed: of the permutations.
+        batch: clips in a global batch, over all ranks.
+        rank: this process, among those that see different clips.
+        world: number of such processes.
+    """
+
+    clips: int
+    seed: int
+    batch: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self):
+        if self.clips < 1:
+            raise InputError("there are no clips to order; give a source with at least one")
+        if self.batch < 1:
+            raise InputError(f"the global batch must hold at least 1 clip, got {self.batch}")
+        if not 0 <= self.rank < self.world:
+            raise InputError(f"rank {self.rank} does not exist among {self.world} (0 to {self.world - 1})")
+        if self.batch % self.world:
+            below = self.batch - self.batch % self.world
+            raise InputError(
+                f"a global batch of {self.batch} clips cannot be shared evenly by {self.world} data ranks; "
+                f"use {below or self.world} or {below + self.world}"
+            )
+
+    def global_batch(self, position: Position) -> tuple[int, ...]:
+        """Clip numbers of all ranks at `position`."""
+        start = self._number(position) * self.batch
+        return tuple(self._clip(place) for place in range(start, start + self.batch))
+
+    def local_batch(self, position: Position) -> tuple[int, ...]:
+        """Clip numbers of this rank at `position`."""
+        share = self.batch // self.world
+        return self.global_batch(position)[self.rank * share : (self.rank + 1) * share]
+
+    def after(self, position: Position) -> Position:
+        """The position of the next batch."""
+        return self.position(self._number(position) + 1)
+
+    def position(self, number: int) -> Position:
+        """The position of batch `number`, counted from 0 over all epochs."""
+        epoch = number * self.batch // self.clips
+        return Position(epoch, number - self._first(epoch))
+
+    def _number(self, position: Position) -> int:
+        return self._first(position.epoch) + position.batch_in_epoch
+
+    def _first(self, epoch: int) -> int:
+        """Number of the first batch that begins in or after `epoch`."""
+        return -(-epoch * self.clips // self.batch)
+
+    def _clip(self, place: int) -> int:
+        epoch, index = divmod(place, self.clips)
+        return int(_permutation(self.clips, self.seed, epoch)[index])
+
+
+@lru_cache(maxsize=4)
+def _permutation(clips: int, seed: int, epoch: int) -> Int64[np.ndarray, "clips"]:
+    """A permutation of 0..clips-1, the same with every version of every library.
+
+    Clips are sorted by a hash of their number: SplitMix64 (Steele et al. 2014) from a key of seed and epoch.
+    Library shuffles may change between versions, and a resumed run must not.
+    """
+    key = int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "little")
+    z = np.arange(1, clips + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")

@@ -1,0 +1,70 @@
+"""The one trained module of a diffusion run: a backbone and the conditions that feed it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vdit.conditions.condition import Condition
+from vdit.models.backbone import VideoBackbone
+from vdit.types import ClipBatch, DenoiserInput
+
+__all__ = ["Denoiser", "Signals"]
+
+Signals = tuple[Any, ...]
+"""One signal a condition, in the order of `Denoiser.conditions`."""
+
+
+class Denoiser(nn.Module):
+    """Predicts velocity from noisy latents, sigma and what the conditions ask for.
+
+    Args:
+        backbone: the transformer.
+        conditions: what it listens to; each must fill a slot the backbone accepts.
+
+    Raises:
+        InputError: a condition whose slot the backbone does not accept.
+    """
+
+    def __init__(self, backbone: VideoBackbone, conditions: Sequence[Condition]) -> None:
+        super().__init__()
+        backbone.check_slots(frozenset(condition.slot for condition in conditions))
+        self.backbone = backbone
+        self.conditions = nn.ModuleList(conditions)
+
+    @torch.no_grad()
+    def signals(self, batch: ClipBatch) -> Signals:
+        """What the batch asks of every condition."""
+        return tuple(condition.signal(batch) for condition in self.conditions)
+
+    @torch.no_grad()
+    def nulls(self, signals: Signals) -> Signals:
+        """What stands for "nothing asked", for every condition."""
+        return tuple(c.null(signal) for c, signal in zip(self.conditions, signals, strict=True))
+
+    @torch.no_grad()
+    def hide(self, signals: Signals, clips: int, generator: Generator) -> Signals:
+        """Hide each condition from each clip with its own probability, for training with guidance."""
+        mixed = []
+        for condition, signal, null in zip(self.conditions, signals, self.nulls(signals), strict=True):
+            draw = torch.rand(clips, generator=generator, device=generator.device)
+            mixed.append(condition.mix(signal, null, draw < condition.drop))
+        return tuple(mixed)
+
+    @torch.no_grad()
+    def stack(self, signals: Signals, nulls: Signals) -> Signals:
+        """Signals and nulls along one batch, for both branches of guidance in one evaluation."""
+        rows = zip(self.conditions, signals, nulls, strict=True)
+        return tuple(condition.stack(signal, null) for condition, signal, null in rows)
+
+    def forward(
+        self, latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b"], signals: Signals
+    ) -> Float[Tensor, "b c t h w"]:
+        """Velocity at `latents` = x_sigma."""
+        inputs = DenoiserInput(latents, rearrange(sigma, "b -> b 1 1 1"))
+        for condition, signal in zip(self.conditions, signals, strict=True):
+            inputs = condition.apply(inputs, signal)
+        return self.backbone(inputs)

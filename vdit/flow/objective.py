@@ -1,0 +1,57 @@
+"""Flow matching: a straight line from data to noise, and the velocity along it."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from vdit.flow.noise import NoiseLevels
+
+__all__ = ["FlowMatching", "Noised", "noised"]
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on its way to noise.
+
+    Attributes:
+        x: (1 - sigma) * x0 + sigma * noise.
+        sigma: diffusion time of each clip.
+        velocity: dx/dsigma = noise - x0, what the network is asked for.
+    """
+
+    x: Float[Tensor, "b c t h w"]
+    sigma: Float[Tensor, "b"]
+    velocity: Float[Tensor, "b c t h w"]
+
+
+def noised(
+    x0: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b"], noise: Float[Tensor, "b c t h w"]
+) -> Noised:
+    """The point at `sigma` on the line from `x0` to `noise` (Lipman et al. 2023, eq. 22; Liu et al. 2023, eq. 1)."""
+    s = rearrange(sigma, "b -> b 1 1 1 1")
+    return Noised(torch.lerp(x0, noise, s), sigma, noise - x0)
+
+
+class FlowMatching:
+    """Draws noise and sigma, and measures how far a predicted velocity is from the true one.
+
+    Args:
+        levels: the distribution of sigma.
+    """
+
+    def __init__(self, levels: NoiseLevels) -> None:
+        self.levels = levels
+
+    def draw(self, x0: Float[Tensor, "b c t h w"], generator: Generator) -> Noised:
+        """Noise every clip to a sigma of its own."""
+        sigma = self.levels.sample(x0.shape[0], generator)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+        return noised(x0, sigma, noise)
+
+    def loss(self, velocity: Float[Tensor, "b c t h w"], at: Noised) -> Float[Tensor, "b"]:
+        """Mean squared error of the velocity, one number a clip, in float32."""
+        error = (velocity.float() - at.velocity.float()).square()
+        return reduce(error, "b c t h w -> b", "mean")

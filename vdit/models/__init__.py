@@ -1,0 +1,1 @@
+"""Video backbones: one folder a family, the same file names in each."""

@@ -1,0 +1,71 @@
+"""What every family of video transformers has in common: embed, blocks, unembed."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vdit.nn.rope import Rotation
+from vdit.types import DenoiserInput, InputError, Slot
+
+__all__ = ["Stream", "VideoBackbone"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the blocks share: everything but the tokens they rewrite.
+
+    Attributes:
+        grid: patches along frames, rows and columns; n is their product.
+        vector: the embedding of sigma, one row a clip or one a token.
+        rotation: the rotary positions of the tokens.
+        text: tokens to attend to.
+        text_mask: True where a text token is real.
+    """
+
+    grid: tuple[int, int, int]
+    vector: Float[Tensor, "b #n d"]
+    rotation: Rotation
+    text: Float[Tensor, "b m d"]
+    text_mask: Bool[Tensor, "b m"]
+
+
+class VideoBackbone(nn.Module, ABC):
+    """A network from noisy latents to velocity.
+
+    A family writes `embed` and `unembed`, fills `blocks`, and declares the slots it accepts. The rest
+    of the system reaches into it only through `blocks`, the `attend` modules and `nn.Linear` names.
+    """
+
+    slots: frozenset[Slot]
+    latent_channels: int
+    text_width: int
+    blocks: nn.ModuleList
+
+    @abstractmethod
+    def embed(self, inputs: DenoiserInput) -> tuple[Float[Tensor, "b n d"], Stream]:
+        """Turn the inputs into tokens and what all blocks share."""
+
+    @abstractmethod
+    def unembed(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b c t h w"]:
+        """Turn tokens into velocity."""
+
+    @abstractmethod
+    def check_shape(self, t: int, h: int, w: int) -> None:
+        """Refuse latent sizes the patches do not divide. Raises InputError."""
+
+    def forward(self, inputs: DenoiserInput) -> Float[Tensor, "b c t h w"]:
+        """The velocity noise - x0 at x_sigma = `inputs.latents`."""
+        x, stream = self.embed(inputs)
+        for block in self.blocks:
+            x = block(x, stream)
+        return self.unembed(x, stream)
+
+    def check_slots(self, wanted: frozenset[Slot]) -> None:
+        """Refuse conditions this family has no place for. Raises InputError."""
+        if missing := wanted - self.slots:
+            raise InputError(
+                f"{type(self).__name__} does not accept {', '.join(sorted(missing))}; "
+                f"it accepts {', '.join(sorted(self.slots))}"
+            )

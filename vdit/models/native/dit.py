@@ -1,0 +1,149 @@
+"""The native video diffusion transformer. If you read one file of this project, read this one.
+
+    noisy latents b c t h w ── patchify ── Linear ──┐
+                                                    ├─ blocks ── norm ── Linear ── unpatchify ── velocity
+    sigma b t h w ── fourier ── MLP ── vector ──────┤
+    text b m d_text ── norm ── MLP ─────────────────┘
+
+Peebles & Xie 2023 (DiT) with tokens cut from space and time, rotary positions over frame, row and
+column, normalised queries and keys, and text by cross-attention.
+"""
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdit.models.backbone import Stream, VideoBackbone
+from vdit.nn.attention import Attention
+from vdit.nn.embed import fourier, patchify, unpatchify
+from vdit.nn.mlp import MLP
+from vdit.nn.modulation import Modulation, modulate
+from vdit.nn.rope import grid_positions, rotation
+from vdit.types import DenoiserInput, InputError, Slot
+
+__all__ = ["NativeDiT"]
+
+SIGMA_CHANNELS = 256
+
+
+class Block(nn.Module):
+    """Self-attention over all tokens of the clip, cross-attention to the text, feed-forward."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.modulation = Modulation(width, parts=2)
+        self.norm_self = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.self_attention = Attention(width, heads)
+        self.norm_text = nn.LayerNorm(width, eps=1e-6)
+        self.text_attention = Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = MLP(width, int(width * mlp_ratio), width)
+
+    def forward(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b n d"]:
+        for_self, for_mlp = self.modulation(stream.vector)  # each b #n d
+        y = modulate(self.norm_self(x), for_self)  # b n d
+        x = x + for_self.gate * self.self_attention(y, y, stream.rotation)  # b n d
+        y = self.norm_text(x)
+        x = x + self.text_attention(y, stream.text, mask=stream.text_mask)  # b n d, attends to b m d
+        y = modulate(self.norm_mlp(x), for_mlp)
+        return x + for_mlp.gate * self.mlp(y)  # b n d
+
+
+class NativeDiT(VideoBackbone):
+    """A spacetime-patch diffusion transformer.
+
+    Args:
+        latent_channels: channels of the codec's latents.
+        text_width: channels of the text encoder's tokens.
+        width: channels of a token inside.
+        depth: number of blocks.
+        heads: attention heads; must divide `width` into an even number of channels.
+        patch: frames, rows and columns of latents that make one token.
+        mlp_ratio: hidden width of the feed-forward over `width`.
+        rope_theta: base of the rotary frequencies.
+
+    Raises:
+        InputError: sizes that do not divide.
+    """
+
+    slots = frozenset({Slot.TEXT, Slot.KNOWN})
+
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        text_width: int = 576,
+        width: int = 256,
+        depth: int = 8,
+        heads: int = 4,
+        patch: tuple[int, int, int] = (1, 2, 2),
+        mlp_ratio: float = 4.0,
+        rope_theta: float = 10_000.0,
+    ) -> None:
+        super().__init__()
+        if width % heads or (width // heads) % 2:
+            raise InputError(f"width {width} over {heads} heads must leave an even number of channels a head")
+        self.latent_channels, self.text_width = latent_channels, text_width
+        self.patch, self.head_width, self.rope_theta = patch, width // heads, rope_theta
+        patch_values = latent_channels * patch[0] * patch[1] * patch[2]
+        self.patch_in = nn.Linear(patch_values, width)
+        self.sigma_in = MLP(SIGMA_CHANNELS, width, width)
+        self.text_norm = nn.RMSNorm(text_width, eps=1e-6)
+        self.text_in = MLP(text_width, width, width)
+        self.text_pool = nn.Linear(width, width)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation_out = Modulation(width, parts=1)
+        self.patch_out = nn.Linear(width, patch_values)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Every block starts as the identity and the velocity as zero (adaLN-Zero)."""
+        nn.init.zeros_(self.patch_out.weight)
+        nn.init.zeros_(self.patch_out.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.text_attention.to_out.weight)
+            nn.init.zeros_(block.text_attention.to_out.bias)
+
+    def check_shape(self, t: int, h: int, w: int) -> None:
+        if t % self.patch[0] or h % self.patch[1] or w % self.patch[2]:
+            raise InputError(
+                f"latents of {t}x{h}x{w} do not divide into patches of {self.patch}: change the size"
+            )
+
+    def embed(self, inputs: DenoiserInput) -> tuple[Float[Tensor, "b n d"], Stream]:
+        if inputs.text is None:
+            raise InputError("NativeDiT needs text tokens: give the denoiser a caption condition")
+        b, _, t, h, w = inputs.latents.shape
+        self.check_shape(t, h, w)
+        grid = (t // self.patch[0], h // self.patch[1], w // self.patch[2])
+
+        x = self.patch_in(patchify(inputs.latents, self.patch))  # b c t h w -> b n d
+
+        sigma = token_sigma(inputs.sigma, self.patch, (t, h, w))  # b #t #h #w -> b #n
+        vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS).to(x.dtype))  # b #n d
+
+        text = self.text_in(self.text_norm(inputs.text.values))  # b m d_text -> b m d
+        weight = inputs.text.mask[..., None].to(text.dtype)  # b m 1
+        pooled = (text * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)  # b 1 d
+        vector = vector + self.text_pool(pooled)  # b #n d
+
+        positions = grid_positions(*grid, device=x.device)  # 1 n 3
+        turns = rotation(positions, self.head_width, self.rope_theta)  # 1 n d_head/2
+        return x, Stream(grid, vector, turns, text, inputs.text.mask)
+
+    def unembed(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b c t h w"]:
+        (last,) = self.modulation_out(stream.vector)
+        x = self.patch_out(modulate(self.norm_out(x), last))  # b n d -> b n (c pt ph pw)
+        return unpatchify(x, self.patch, stream.grid)  # b c t h w
+
+
+def token_sigma(
+    sigma: Float[Tensor, "b #t #h #w"], patch: tuple[int, int, int], size: tuple[int, int, int]
+) -> Float[Tensor, "b #n"]:
+    """One sigma a token: a patch is as noisy as its noisiest latent. One a clip stays one a clip."""
+    if sigma.shape[1:] == (1, 1, 1):
+        return rearrange(sigma, "b 1 1 1 -> b 1")
+    full = torch.broadcast_to(sigma, (sigma.shape[0], *size))
+    pt, ph, pw = patch
+    return reduce(full, "b (t pt) (h ph) (w pw) -> b (t h w)", "max", pt=pt, ph=ph, pw=pw)

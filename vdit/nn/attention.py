@@ -1,0 +1,103 @@
+"""The attention call, and multi-head attention with QK-norm around it.
+
+`Attend` is a module so that it can be replaced from outside: a flash kernel and sequence parallelism
+both take its place without the model knowing.
+"""
+
+from importlib.util import find_spec
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vdit.nn.rope import Rotation, rotate
+from vdit.types import InputError
+
+__all__ = ["Attend", "Attention", "FlashAttend"]
+
+
+class Attend(nn.Module):
+    """softmax(q k^T / sqrt(d)) v by torch's scaled_dot_product_attention.
+
+    Shapes: q `b heads n d`, k and v `b heads m d`, mask `b m` (True = may be attended to).
+    """
+
+    def forward(
+        self,
+        q: Float[Tensor, "b heads n d"],
+        k: Float[Tensor, "b heads m d"],
+        v: Float[Tensor, "b heads m d"],
+        mask: Bool[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b heads n d"]:
+        bias = None if mask is None else rearrange(mask, "b m -> b 1 1 m")
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+class FlashAttend(nn.Module):
+    """The same by the flash-attn package, for unmasked attention on a CUDA device in half precision.
+
+    Raises:
+        InputError: flash-attn is not installed, or a mask is given, which its kernel does not take.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if find_spec("flash_attn") is None:
+            raise InputError(
+                "flash-attn is not installed: `pip install flash-attn`, or leave attention at sdpa"
+            )
+
+    def forward(
+        self,
+        q: Float[Tensor, "b heads n d"],
+        k: Float[Tensor, "b heads m d"],
+        v: Float[Tensor, "b heads m d"],
+        mask: Bool[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b heads n d"]:
+        from flash_attn import flash_attn_func  # pyright: ignore[reportMissingImports]
+
+        if mask is not None:
+            raise InputError("flash-attn takes no padding mask: use it for self-attention only")
+        q, k, v = (rearrange(x, "b heads n d -> b n heads d") for x in (q, k, v))
+        return rearrange(flash_attn_func(q, k, v), "b n heads d -> b heads n d")
+
+
+class Attention(nn.Module):
+    """Multi-head attention with RMS-normalised queries and keys (Henry et al. 2020; Esser et al. 2024).
+
+    Queries come from `x`, keys and values from `context`: the same tensor for self-attention.
+
+    Args:
+        width: channels of x and of the result.
+        heads: number of heads; must divide `width`.
+        context_width: channels of the context; `width` if not given.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+        super().__init__()
+        if width % heads:
+            raise InputError(f"width {width} is not divisible by heads {heads}: choose a multiple")
+        context_width = width if context_width is None else context_width
+        self.heads = heads
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(context_width, 2 * width)
+        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6)
+        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6)
+        self.attend = Attend()
+        self.to_out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        context: Float[Tensor, "b m d_context"],
+        rotation: Rotation | None = None,
+        mask: Bool[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        q = rearrange(self.to_q(x), "b n (heads d) -> b heads n d", heads=self.heads)
+        k, v = rearrange(self.to_kv(context), "b m (two heads d) -> two b heads m d", two=2, heads=self.heads)
+        q, k = self.norm_q(q), self.norm_k(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        out = self.attend(q, k, v, mask)
+        return self.to_out(rearrange(out, "b heads n d -> b n (heads d)"))

@@ -1,0 +1,50 @@
+"""Rotary position embedding over frame, height and width."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+__all__ = ["Rotation", "axis_split", "grid_positions", "rotate", "rotation"]
+
+Rotation = Complex[Tensor, "#b n d_half"]
+
+
+def axis_split(head_width: int) -> tuple[int, int, int]:
+    """How many channels of a head turn with the frame, the row and the column; each is even.
+
+    Height and width get 2 * (d // 6) each, the frame what is left: the split of Wan.
+    """
+    space = 2 * (head_width // 6)
+    return head_width - 2 * space, space, space
+
+
+def grid_positions(t: int, h: int, w: int, device: torch.device) -> Float[Tensor, "1 n 3"]:
+    """Frame, row and column of every token of a t x h x w grid, in the order (t h w)."""
+    axes = [torch.arange(size, dtype=torch.float32, device=device) for size in (t, h, w)]
+    return rearrange(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1), "t h w p -> 1 (t h w) p")
+
+
+def rotation(positions: Float[Tensor, "#b n 3"], head_width: int, theta: float = 10_000.0) -> Rotation:
+    """The unit complex numbers that turn channel pairs by an angle proportional to their position.
+
+    Args:
+        positions: frame, row and column of each token; fractions are allowed.
+        head_width: channels of one head; must be even.
+        theta: longest period, in positions, divided by 2 pi.
+
+    Source: Su et al. 2021, eq. 15, one frequency ladder per axis.
+    """
+    angles = []
+    for axis, channels in enumerate(axis_split(head_width)):
+        ladder = torch.arange(0, channels, 2, dtype=torch.float32, device=positions.device) / channels
+        angles.append(positions[..., axis, None] * theta**-ladder)
+    angle = torch.cat(angles, dim=-1)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotate(x: Float[Tensor, "b heads n d"], by: Rotation) -> Float[Tensor, "b heads n d"]:
+    """Turn each pair of neighbouring channels of `x` by the rotation of its token."""
+    pairs = torch.view_as_complex(rearrange(x.float(), "b heads n (d two) -> b heads n d two", two=2))
+    turned = torch.view_as_real(pairs * rearrange(by, "b n d -> b 1 n d"))
+    return rearrange(turned, "b heads n d two -> b heads n (d two)").to(x.dtype)

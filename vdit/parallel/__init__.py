@@ -1,0 +1,1 @@
+"""Devices, processes and precision: the only place that knows of them."""

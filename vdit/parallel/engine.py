@@ -1,0 +1,107 @@
+"""Where training runs: devices, processes, precision, and what must be done across them."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vdit.types import InputError
+
+__all__ = ["Engine", "Parallel"]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Devices and precision of a run.
+
+    Args:
+        accelerator: cpu, cuda, mps or auto.
+        devices: processes on each node, one a device.
+        nodes: machines.
+        strategy: ddp keeps a copy of the weights on every device; auto is one device or ddp.
+        precision: 32-true, or bf16-mixed: float32 weights, bfloat16 arithmetic.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.nodes < 1:
+            raise InputError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
+
+
+class Engine:
+    """One process's view of the run. Lightning Fabric does the launching, the moving and the casting."""
+
+    def __init__(self, parallel: Parallel) -> None:
+        from lightning.fabric import Fabric
+
+        self._fabric = Fabric(
+            accelerator=parallel.accelerator,
+            devices=parallel.devices,
+            num_nodes=parallel.nodes,
+            strategy=parallel.strategy,
+            precision=parallel.precision,
+        )
+        self._fabric.launch()
+
+    @property
+    def device(self) -> torch.device:
+        return self._fabric.device
+
+    @property
+    def rank(self) -> int:
+        """This process among all of the run."""
+        return self._fabric.global_rank
+
+    @property
+    def world(self) -> int:
+        """Processes in the run."""
+        return self._fabric.world_size
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self._fabric.is_global_zero
+
+    def setup(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Move a module to the device and wrap it and its optimiser for this run's strategy."""
+        wrapped, stepper = self._fabric.setup(module, optimizer)
+        return wrapped, stepper
+
+    def accumulating(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
+        """Inside, while `active`, gradients are summed locally and not exchanged."""
+        return self._fabric.no_backward_sync(module, enabled=active)
+
+    def backward(self, loss: Tensor) -> None:
+        self._fabric.backward(loss)
+
+    def gradient_norm(self, module: nn.Module) -> Tensor:
+        """The 2-norm of all gradients together, the same on every rank."""
+        return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+
+    def clip(self, module: nn.Module, norm: Tensor, limit: float) -> None:
+        """Scale gradients whose norm is `norm` down to `limit`."""
+        torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over all ranks."""
+        return value if self.world == 1 else self._fabric.all_reduce(value, reduce_op="mean")  # pyright: ignore
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on any rank."""
+        if self.world == 1:
+            return flag
+        up = torch.tensor(float(flag), device=self.device)
+        return bool(self._fabric.all_reduce(up, reduce_op="sum") > 0)  # pyright: ignore
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self._fabric.barrier()

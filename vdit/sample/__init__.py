@@ -1,0 +1,1 @@
+"""From a trained denoiser to video files."""

@@ -1,0 +1,226 @@
+"""Videos out: H.264 files that say they are AI-generated, and contact sheets.
+
+Every file carries the mark three times, so that one survives where another is stripped: in the title and
+comment that players show, in the `synopsis` tag with the prompt, and as an XMP packet with the IPTC property
+`DigitalSourceType`, the field that picture agencies and provenance tools read.
+"""
+
+import json
+import math
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from xml.sax.saxutils import escape, unescape
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vdit.types import InputError
+
+__all__ = ["AI_GENERATED", "contact_sheet", "read_metadata", "write_video"]
+
+# IPTC news code for media made by a trained model, http://cv.iptc.org/newscodes/digitalsourcetype/
+AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+# The mp4 box of an XMP packet (XMP specification part 3, 1.2.7.1): type `uuid` with this identifier.
+_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+
+
+def write_video(
+    path: Path | str,
+    pixels: Float[Tensor, "c t h w"],
+    fps: float | Fraction,
+    metadata: Mapping[str, str] | None = None,
+    crf: int = 17,
+) -> None:
+    """Encode a clip as H.264 mp4 that plays everywhere, marked as AI-generated.
+
+    The file appears whole or not at all. Sizes must be even for 4:2:0 colour: an odd height or width is
+    padded by repeating the last row or column.
+
+    Args:
+        path: the mp4 to write; folders are made.
+        pixels: RGB in [-1, 1]; values outside are clipped.
+        fps: frames per second; kept exactly in the file.
+        metadata: texts to keep with the clip (prompt, seed, checkpoint ...), read back by `read_metadata`.
+        crf: x264 quality, 0 (lossless luma) to 51; 17 is visually lossless.
+
+    Raises:
+        InputError: not three channels, no frames, values that are not finite, fps or crf out of range.
+    """
+    import av
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+    rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
+    _check(pixels, rate, crf)
+    frames = _even(_bytes(pixels))
+    _, height, width, _ = frames.shape
+    with _written_aside(Path(path)) as aside:
+        with av.open(str(aside), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            container.metadata.update(_tags(metadata or {}))
+            stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            # Untagged files are shown with whichever matrix a player guesses from the size: say which it is.
+            stream.codec_context.colorspace = Colorspace.ITU709
+            stream.codec_context.color_range = ColorRange.MPEG
+            stream.codec_context.color_primaries = ColorPrimaries.BT709
+            stream.codec_context.color_trc = ColorTrc.BT709
+            for index, rgb in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
+                    format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                )
+                frame.pts = index
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        with aside.open("ab") as file:
+            file.write(_xmp_box())
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The texts given to `write_video`, with `title`, `comment` and `digital_source_type` where present.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    import av
+
+    try:
+        with av.open(str(path), options={"export_xmp": "1"}) as container:
+            tags = dict(container.metadata)
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{path}: its metadata cannot be read ({error})") from error
+    found = {key: tags[key] for key in ("title", "comment") if key in tags}
+    mark = re.search(r"<Iptc4xmpExt:DigitalSourceType>(.*?)<", tags.get("xmp", ""))
+    if mark:
+        found["digital_source_type"] = unescape(mark[1])
+    try:
+        found.update(json.loads(tags.get("synopsis", "{}")))
+    except ValueError:  # another program's synopsis
+        found["synopsis"] = tags["synopsis"]
+    return found
+
+
+def contact_sheet(
+    clips: Sequence[tuple[Float[Tensor, "c t h w"], str]],
+    path: Path | str,
+    columns: int = 8,
+    scale: int | None = None,
+) -> None:
+    """Draw clips as a PNG: one row a clip under its label, `columns` frames spread evenly over its time.
+
+    Args:
+        clips: pixels in [-1, 1] with a label each; sizes and lengths may differ.
+        path: the PNG to write.
+        columns: frames shown of each clip; shorter clips show all they have.
+        scale: how many times frames are enlarged (nearest neighbour); by default so that they are at least
+            128 pixels high.
+
+    Raises:
+        InputError: no clips, or `columns` or `scale` below 1.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    if not clips or columns < 1 or (scale is not None and scale < 1):
+        raise InputError(
+            f"a contact sheet needs a clip, a column and a scale of 1 or more; "
+            f"got {len(clips)} clips, {columns} columns, scale {scale}"
+        )
+    rows = [_film_strip(pixels, columns, scale) for pixels, _ in clips]
+    font, line, gap = ImageFont.load_default(14), 20, 6
+    width = max(row.shape[1] for row in rows) + 2 * gap
+    height = sum(row.shape[0] + line + gap for row in rows) + gap
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = gap
+    for row, (_, label) in zip(rows, clips, strict=True):
+        text = _printable(label)
+        while text and draw.textlength(text, font) > width - 2 * gap:
+            text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+        draw.text((gap, top), text, "black", font)
+        sheet.paste(Image.fromarray(row), (gap, top + line))
+        top += line + row.shape[0] + gap
+    with _written_aside(Path(path)) as aside:
+        sheet.save(aside, format="PNG")
+
+
+def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
+    if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
+        raise InputError(
+            f"a video needs pixels 'c t h w' with 3 channels and a frame, got {tuple(pixels.shape)}"
+        )
+    if not torch.isfinite(pixels).all():
+        bad = (~torch.isfinite(pixels)).float().mean().item()
+        raise InputError(
+            f"{bad:.1%} of the pixels are not finite, so there is no picture to write; was it trained?"
+        )
+    if not 0 < rate <= 1000:
+        raise InputError(f"fps must lie above 0 and at most 1000, got {float(rate):g}")
+    if not 0 <= crf <= 51:
+        raise InputError(f"crf must lie between 0 and 51, got {crf}")
+
+
+def _bytes(pixels: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
+    scaled = ((pixels.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(scaled, "c t h w -> t h w c").numpy()
+
+
+def _even(frames: UInt8[np.ndarray, "t h w c"]) -> UInt8[np.ndarray, "t h_even w_even c"]:
+    _, h, w, _ = frames.shape
+    return np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+
+
+def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "title": metadata.get("title", "AI-generated video"),
+        "comment": f"This video is AI-generated. digitalSourceType={AI_GENERATED}",
+        "description": metadata.get("prompt", ""),
+        "synopsis": json.dumps(dict(metadata), ensure_ascii=False),
+    }
+
+
+def _xmp_box() -> bytes:
+    packet = (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        f"<Iptc4xmpExt:DigitalSourceType>{escape(AI_GENERATED)}</Iptc4xmpExt:DigitalSourceType>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
+    body = b"uuid" + _XMP_UUID + packet
+    return (len(body) + 4).to_bytes(4, "big") + body
+
+
+def _film_strip(pixels: Tensor, columns: int, scale: int | None) -> UInt8[np.ndarray, "h w c"]:
+    frames = _bytes(pixels)
+    shown = min(columns, len(frames))
+    chosen = frames[np.linspace(0, len(frames) - 1, shown).round().astype(int)]
+    times = max(1, math.ceil(128 / frames.shape[1])) if scale is None else scale
+    enlarged = chosen.repeat(times, axis=1).repeat(times, axis=2)
+    gap = np.full((shown, enlarged.shape[1], 2, 3), 255, np.uint8)
+    return rearrange(np.concatenate([enlarged, gap], axis=2), "t h w c -> h (t w) c")
+
+
+def _printable(label: str) -> str:
+    """One line, in the letters that Pillow's built-in font can draw."""
+    return " ".join(label.split()).encode("latin-1", "replace").decode("latin-1")
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Text encoders: what turns a prompt into tokens that a backbone attends to."""

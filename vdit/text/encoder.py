@@ -1,0 +1,54 @@
+"""What every text encoder is: prompts in, tokens out, and a name for everything the tokens depend on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vdit.types import Tokens
+
+__all__ = ["TextEncoder", "pad", "unpad"]
+
+
+class TextEncoder(ABC):
+    """A frozen map from prompts to token embeddings."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Size of the axis `d` of the tokens; known without loading any weights."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names all that an embedding depends on: weights, tokenizer, layer, template, length limit.
+
+        Equal fingerprints mean equal embeddings, so caches are addressed by it. It is known without
+        loading any weights.
+        """
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Tokens:
+        """The tokens of each prompt, `b n d`, float32 on the CPU, without gradient.
+
+        The real tokens of a prompt do not depend on which other prompts are in the batch. Every prompt has
+        at least one token: "" is the null prompt of guidance.
+
+        Raises:
+            InputError: there are no prompts, or the encoder's files cannot be used.
+        """
+
+
+def pad(sequences: Sequence[Float[Tensor, "_ d"]]) -> Tokens:
+    """Sequences of different lengths as one batch, zeros on the right."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    values = pad_sequence(list(sequences), batch_first=True)
+    return Tokens(values, torch.arange(values.shape[1]) < lengths[:, None])
+
+
+def unpad(tokens: Tokens) -> list[Float[Tensor, "_ d"]]:
+    """The real tokens of each prompt; the reverse of `pad`."""
+    return [values[mask] for values, mask in zip(tokens.values, tokens.mask, strict=True)]

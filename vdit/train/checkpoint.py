@@ -1,0 +1,134 @@
+"""Checkpoints: a folder written aside, its manifest last, then renamed into place.
+
+A reader finds a whole checkpoint or none. Weights are safetensors; optimiser state is a torch file,
+read with `weights_only=True`.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vdit.train.state import TrainState
+from vdit.types import InputError
+from vdit.weights.files import digest, disk_refusal, load_weights, read_tensors, save_tensors, sync
+
+__all__ = ["Checkpoint", "Checkpoints"]
+
+MANIFEST = "manifest.json"
+NAME = re.compile(r"step_(\d{8})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved moment of a run.
+
+    Attributes:
+        path: its folder.
+        step: steps done when it was saved.
+    """
+
+    path: Path
+    step: int
+
+    @property
+    def weights(self) -> Path:
+        """What training left."""
+        return self.path / "model.safetensors"
+
+    @property
+    def average(self) -> Path:
+        """The exponential moving average: what to sample from."""
+        return self.path / "ema.safetensors"
+
+    def verify(self) -> None:
+        """Compare every file with the manifest. Raises InputError naming the first that differs."""
+        files = json.loads((self.path / MANIFEST).read_text())["files"]
+        for name, stated in files.items():
+            file = self.path / name
+            if (
+                not file.is_file()
+                or file.stat().st_size != stated["bytes"]
+                or digest(file) != stated["sha256"]
+            ):
+                raise InputError(
+                    f"checkpoint file {file} is damaged or missing: delete {self.path} to fall back"
+                )
+
+    def restore(self, state: TrainState) -> None:
+        """Put everything back as it was saved. Raises InputError if a file is damaged."""
+        self.verify()
+        load_weights(state.module, self.weights)
+        state.ema.load(read_tensors(self.average))
+        saved = torch.load(self.path / "optimizer.pt", map_location="cpu", weights_only=True)
+        state.optimizer.load_state_dict(saved)
+        progress = json.loads((self.path / "progress.json").read_text())
+        state.step, state.seconds = progress["step"], progress["seconds"]
+        state.position = progress["position"]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where they live.
+        keep: how many of the newest to keep.
+        writes: whether this process writes; the others only read.
+    """
+
+    def __init__(self, folder: Path, keep: int, writes: bool = True) -> None:
+        self.folder, self.keep, self.writes = folder, keep, writes
+
+    def all(self) -> list[Checkpoint]:
+        """Whole checkpoints, oldest first; folders without a manifest are remains and do not count."""
+        found = [(NAME.fullmatch(p.name), p) for p in self.folder.glob("step_*")]
+        whole = [Checkpoint(p, int(m[1])) for m, p in found if m and (p / MANIFEST).is_file()]
+        return sorted(whole, key=lambda checkpoint: checkpoint.step)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest whole checkpoint."""
+        return self.all()[-1] if self.all() else None
+
+    def save(self, state: TrainState) -> None:
+        """Save `state`, then forget the oldest.
+
+        Raises:
+            InputError: the disk is full; what was there before is untouched.
+        """
+        final = self.folder / f"step_{state.step:08d}"
+        if not self.writes or (final / MANIFEST).is_file():
+            return
+        aside = self.folder / f".writing_{final.name}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            write(aside, state)
+            shutil.rmtree(final, ignore_errors=True)
+            aside.rename(final)
+            sync(self.folder)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            remedy = "No checkpoint was harmed; start the same command again to go on from the last one."
+            raise disk_refusal(error, self.folder, remedy) from error
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old.path)
+
+
+def write(folder: Path, state: TrainState) -> None:
+    """Write every file of a checkpoint, flushed to disk, the manifest last."""
+    folder.mkdir()
+    save_tensors(state.module.state_dict(), folder / "model.safetensors")
+    save_tensors(state.ema.average, folder / "ema.safetensors")
+    torch.save(state.optimizer.state_dict(), folder / "optimizer.pt")
+    progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
+    (folder / "progress.json").write_text(json.dumps(progress, indent=1))
+    names = sorted(p.name for p in folder.iterdir())
+    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest(folder / n)} for n in names}
+    for name in names:
+        sync(folder / name)
+    (folder / MANIFEST).write_text(json.dumps({"step": state.step, "files": files}, indent=1))
+    sync(folder / MANIFEST)
+    sync(folder)

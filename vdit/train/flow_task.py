@@ -1,0 +1,152 @@
+"""Training a text-to-video model: latents of clips, and their captions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+
+from vdit.codecs.codec import VideoCodec
+from vdit.codecs.folder import codec_fingerprint, copy_codec, load_codec
+from vdit.conditions.caption import Caption
+from vdit.data.latents import LatentCache, LatentSource
+from vdit.data.stack import stack
+from vdit.denoiser import Denoiser
+from vdit.eval.sigma_loss import sigma_loss
+from vdit.flow.noise import LogitNormal, NoiseLevels
+from vdit.flow.objective import FlowMatching
+from vdit.models.backbone import VideoBackbone
+from vdit.sample.sampler import Sampler, Sampling
+from vdit.sample.video_file import contact_sheet, write_video
+from vdit.text.cache import CachedText
+from vdit.text.encoder import TextEncoder
+from vdit.train.hooks.hook import Hook
+from vdit.train.hooks.metrics import Journal
+from vdit.train.hooks.samples import Samples
+from vdit.train.hooks.validation import Validation
+from vdit.train.step import FlowStep
+from vdit.train.task import Data, Session, Task, Work
+from vdit.types import ClipBatch, ClipSource, InputError
+
+__all__ = ["FlowTask"]
+
+VALIDATION_CLIPS = 64
+SHOWN_CLIPS = 4
+CLIPS_AT_ONCE = 16
+
+
+class FlowTask(Task):
+    """Trains a denoiser by flow matching on cached latents and cached text.
+
+    Args:
+        backbone: the transformer.
+        codec: folder of a trained codec; the run keeps a copy.
+        text: the text encoder.
+        cache: folder for latents and text embeddings, shared by runs; both are addressed by content.
+        levels: distribution of sigma in training.
+        caption_drop: probability of training a clip without its caption.
+        sampling: settings of the clips drawn during training, and the defaults of sample.py.
+    """
+
+    title = "flow"
+
+    def __init__(
+        self,
+        backbone: VideoBackbone,
+        codec: str,
+        text: TextEncoder,
+        cache: str = "runs/cache",
+        levels: NoiseLevels | None = None,
+        caption_drop: float = 0.1,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.codec_folder, self.cache = Path(codec), Path(cache)
+        self.sampling = sampling or Sampling()
+        self.objective = FlowMatching(levels or LogitNormal())
+        self.text = CachedText(text, self.cache / "text", dtype="float16")
+        self.denoiser = Denoiser(backbone, [Caption(self.text, caption_drop)])
+
+    @cached_property
+    def codec(self) -> VideoCodec:
+        """The frozen codec."""
+        return load_codec(self.codec_folder)
+
+    def use_codec(self, folder: Path) -> None:
+        """Take the codec from `folder` instead: a run's own copy outlives the run it came from."""
+        self.codec_folder = folder
+
+    def sampler(self, sampling: Sampling) -> Sampler:
+        """Samples from the denoiser as it stands."""
+        return Sampler(self.denoiser, self.codec, sampling)
+
+    def check(self, data: Data) -> None:
+        if self.codec.latent_channels != self.denoiser.backbone.latent_channels:
+            raise InputError(
+                f"the codec in {self.codec_folder} has {self.codec.latent_channels} latent channels, the "
+                f"backbone {self.denoiser.backbone.latent_channels}: make them equal"
+            )
+        for source in (data.train, data.held_out):
+            size = self.codec.latent_size(*source[0].pixels.shape[1:])
+            self.denoiser.backbone.check_shape(*size)
+        self.sampler(self.sampling)
+
+    def prepare(self, session: Session) -> Work:
+        if session.engine.main:
+            copy_codec(self.codec_folder, session.folder.codec)
+        sources = (session.data.train, session.data.held_out)
+        captions = [source.caption(i) for source in sources for i in range(len(source))]
+        with Progress(console=session.console) as progress:
+            reading = progress.add_task("reading captions", total=None)
+            self.text.prepare(
+                [*captions, ""], lambda done, total: progress.update(reading, completed=done, total=total)
+            )
+        train = self.encoded(session.data.train, session, "encoding clips")
+        self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
+        return Work(self.denoiser, FlowStep(self.denoiser, self.objective), train)
+
+    def encoded(self, source: ClipSource, session: Session, title: str) -> LatentSource:
+        """The latents of a source, from the cache or made now by every rank that lacks them."""
+        codec = self.codec.to(session.engine.device)
+        with Progress(console=session.console) as progress:
+            bar = progress.add_task(title, total=len(source))
+            return LatentCache(self.cache / "latents").encode(
+                source,
+                lambda pixels: codec.encode(pixels.to(session.engine.device)),
+                codec_fingerprint(self.codec_folder),
+                batch=CLIPS_AT_ONCE,
+                progress=lambda done, total: progress.update(bar, completed=done),
+            )
+
+    def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
+        pace, steps = session.pace, session.steps
+        return [
+            Validation(lambda: self.measure(session), journal, pace.validation, steps, session.console),
+            Samples(lambda path: self.draw(session, path), session.folder.samples, pace.samples, steps),
+        ]
+
+    def held_out_batches(self, session: Session) -> Iterator[ClipBatch]:
+        """Held-out latents on the device, a few at a time."""
+        items = iter(self.held_out[i] for i in range(min(VALIDATION_CLIPS, len(self.held_out))))
+        while group := list(islice(items, CLIPS_AT_ONCE)):
+            yield stack(group).to(session.engine.device)
+
+    def measure(self, session: Session) -> Mapping[str, float]:
+        """Held-out loss at each of a few fixed sigmas, and their mean."""
+        by_sigma = sigma_loss(self.denoiser, self.objective, self.held_out_batches(session))
+        mean = sum(by_sigma.values()) / len(by_sigma)
+        return {"loss": mean, **{f"loss_at_sigma_{sigma}": value for sigma, value in by_sigma.items()}}
+
+    def draw(self, session: Session, folder: Path) -> None:
+        """Clips for held-out captions, always from the same noise."""
+        if not session.engine.main:
+            return
+        count = min(SHOWN_CLIPS, len(session.data.held_out))
+        prompts = [session.data.held_out.caption(i) for i in range(count)]
+        state = torch.get_rng_state()
+        pixels = self.sampler(self.sampling).sample(prompts, seeds=range(count))
+        torch.set_rng_state(state)
+        for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
+            write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})
+        contact_sheet(list(zip(pixels, prompts, strict=True)), folder / "sheet.png")

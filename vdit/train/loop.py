@@ -1,0 +1,165 @@
+"""The training loop.
+
+    batch -> step -> backward -> (non-finite? stop) -> clip, optimise -> EMA -> hooks -> checkpoint
+
+It knows nothing of what a step computes: codecs and flow models run through the same lines.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from vdit.parallel.engine import Engine
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.hooks.hook import Hook, due
+from vdit.train.optim import Optim, learning_rate, set_learning_rate
+from vdit.train.state import StepRecord, TrainState, step_generator
+from vdit.train.step import Step, StepOutput
+from vdit.train.stop import StopRequest
+from vdit.types import ClipBatch, InputError
+
+__all__ = ["Batches", "Loop", "NonFinite", "fit"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long to train, and how often to save.
+
+    Args:
+        steps: optimiser steps of the whole run.
+        batch: clips a micro-batch, over all ranks.
+        accumulate: micro-batches a step.
+        ema: decay of the average of the weights.
+        save_every: steps between checkpoints; the last step is always saved.
+        keep: checkpoints to keep, the newest ones.
+    """
+
+    steps: int
+    batch: int = 8
+    accumulate: int = 1
+    ema: float = 0.999
+    save_every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
+
+
+class Batches(Protocol):
+    """Endless batches in an order that can be resumed."""
+
+    def __next__(self) -> ClipBatch: ...
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the order stands after the batch handed out last."""
+        ...
+
+
+class NonFinite(RuntimeError):
+    """The loss or the gradient is not a number; the optimiser has not been touched."""
+
+
+def fit(
+    state: TrainState,
+    module: nn.Module,
+    step: Step,
+    batches: Batches,
+    engine: Engine,
+    checkpoints: Checkpoints,
+    hooks: Sequence[Hook],
+    loop: Loop,
+    optim: Optim,
+    seed: int,
+) -> str | None:
+    """Train from `state.step` to `loop.steps`, or until a signal asks to stop.
+
+    `module` is the engine's wrapping of `state.module`.
+
+    Returns:
+        The name of the signal that ended training early, or None.
+
+    Raises:
+        NonFinite: before the optimiser step, naming the clips of the batch.
+    """
+    for hook in hooks:
+        hook.start(state)
+    try:
+        with StopRequest() as stop:
+            while state.step < loop.steps:
+                started = time.perf_counter()
+                rate = learning_rate(optim, state.step, loop.steps)
+                set_learning_rate(state.optimizer.param_groups, rate)
+                record = optimise(state, module, step, batches, engine, loop, optim, seed)
+                state.ema.update(state.step)
+                state.step += 1
+                state.position = batches.state_dict()
+                seconds = time.perf_counter() - started
+                state.seconds += seconds
+                record = replace(record, step=state.step, rate=rate, seconds=seconds)
+                for hook in hooks:
+                    hook.after_step(state, record)
+                leave = engine.any(stop.reason is not None)
+                if leave or due(state.step, loop.save_every, loop.steps):
+                    checkpoints.save(state)
+                if leave:
+                    return stop.reason or "a signal to another process"
+    finally:
+        for hook in hooks:
+            hook.finish(state)
+    return None
+
+
+def optimise(
+    state: TrainState,
+    module: nn.Module,
+    step: Step,
+    batches: Batches,
+    engine: Engine,
+    loop: Loop,
+    optim: Optim,
+    seed: int,
+) -> StepRecord:
+    """One optimiser step: gradients of `loop.accumulate` micro-batches, checked, clipped, applied."""
+    generator = step_generator(seed, state.step, engine.rank, engine.device)
+    ids: list[str] = []
+    outputs: list[StepOutput] = []
+    for micro in range(loop.accumulate):
+        batch = next(batches).to(engine.device)
+        ids += batch.ids
+        with engine.accumulating(module, active=micro < loop.accumulate - 1):
+            output = step(module, batch, generator)
+            engine.backward(output.loss.mean() / loop.accumulate)
+        outputs.append(StepOutput(output.loss.detach(), output.metrics))
+    losses = torch.cat([output.loss for output in outputs])
+    norm = engine.gradient_norm(state.module)
+    refuse_non_finite(losses, norm, ids, state.step, engine)
+    engine.clip(state.module, norm, optim.clip_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, outputs[-1].metrics)
+
+
+def refuse_non_finite(
+    losses: torch.Tensor, norm: torch.Tensor, ids: Sequence[str], step: int, engine: Engine
+) -> None:
+    """Stop all ranks where any loss or gradient is not finite. Raises NonFinite."""
+    finite = bool(torch.isfinite(losses.sum() + norm))
+    if not engine.any(not finite):
+        return
+    bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not loss - loss == 0]
+    blame = (
+        f"clips with a non-finite loss: {', '.join(bad)}"
+        if bad
+        else "every loss is finite, the gradient is not"
+    )
+    raise NonFinite(
+        f"non-finite loss or gradient at step {step + 1} (gradient norm {float(norm)}); {blame}; "
+        f"clips of the batch: {', '.join(ids)}. The weights are those of step {step}; "
+        "lower the learning rate, or look at these clips, and start again from the last checkpoint."
+    )

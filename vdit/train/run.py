@@ -1,0 +1,53 @@
+"""One training run, from its parts to its last checkpoint."""
+
+from vdit.data.loader import BatchLoader
+from vdit.data.order import ClipOrder
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.ema import EMA
+from vdit.train.hooks.metrics import Journal, Metrics
+from vdit.train.hooks.progress import ProgressBar
+from vdit.train.loop import Loop, fit
+from vdit.train.optim import Optim, build_optimizer
+from vdit.train.state import TrainState
+from vdit.train.task import Session, Task
+
+__all__ = ["train"]
+
+
+def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
+    """Train a task from its last checkpoint, or from the start.
+
+    Returns:
+        The name of the signal that ended it early, or None when all steps are done.
+
+    Raises:
+        InputError: clips, codec and backbone that do not fit, a damaged checkpoint, a full disk.
+        NonFinite: a loss or gradient that is not a number.
+    """
+    engine, folder, console = session.engine, session.folder, session.console
+    checkpoints = Checkpoints(folder.checkpoints, loop.keep, writes=engine.main)
+    latest = checkpoints.latest()
+    if latest is not None and latest.step >= loop.steps:
+        console.print(f"{folder.path} is complete: {latest.step} steps done")
+        return None
+    task.check(session.data)
+    work = task.prepare(session)
+    module, optimizer = engine.setup(work.module, build_optimizer(work.module, optim))
+    order = ClipOrder(len(work.items), session.seed, loop.batch, engine.rank, engine.world)
+    with BatchLoader(work.items, order, workers=session.data.workers) as batches:
+        state = TrainState(work.module, optimizer, EMA(work.module, loop.ema), batches.state_dict())
+        if latest is not None:
+            latest.restore(state)
+            batches.load_state_dict(state.position)
+            console.print(f"continuing {folder.path} after step {state.step}")
+        journal = Journal(folder, state.step)
+        weights = sum(p.numel() for p in work.module.parameters() if p.requires_grad)
+        console.print(f"training a {task.title} of {weights / 1e6:.2f} M weights on {len(work.items)} clips")
+        hooks = [ProgressBar(task.title, loop.steps, console), *task.hooks(session, work, journal)]
+        hooks.append(Metrics(journal, session.pace.metrics, loop.steps))
+        stopped = fit(
+            state, module, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed
+        )
+    if stopped:
+        console.print(f"stopped by {stopped} after step {state.step}; the same command goes on from there")
+    return stopped

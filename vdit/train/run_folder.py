@@ -1,0 +1,102 @@
+"""A run folder: everything a run left, enough to sample from it or to repeat it."""
+
+import difflib
+import json
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vdit
+from vdit.types import InputError
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where things are in a run.
+
+    Attributes:
+        path: the folder itself, as given.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def codec(self) -> Path:
+        """The codec: in a codec's run what it exported, in a flow run a copy of the one it uses."""
+        return self.path / "codec"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def claim(self, config: str) -> bool:
+        """Make this the folder of the run that `config` describes; true if it was so before.
+
+        Raises:
+            InputError: it belongs to another configuration; the message shows the difference.
+        """
+        if self.config.is_file():
+            theirs = self.config.read_text()
+            if theirs != config:
+                lines = difflib.unified_diff(
+                    theirs.splitlines(), config.splitlines(), "the run", "this command", lineterm="", n=0
+                )
+                raise InputError(
+                    f"{self.path} is the folder of another configuration:\n"
+                    + "\n".join(f"  {line}" for line in list(lines)[2:])
+                    + "\nGive another --out, or the run's own configuration to continue it."
+                )
+            return True
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(f"{self.path} is not empty and holds no run: give another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config)
+        (self.path / "provenance.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+        return False
+
+    def require(self) -> "RunFolder":
+        """This folder, if a run lives in it. Raises InputError otherwise."""
+        if not self.config.is_file():
+            raise InputError(
+                f"{self.path} holds no run: it has no {self.config.name}; train one with train.py"
+            )
+        return self
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the metrics file holds; a line cut off by a crash is left out."""
+        if not self.metrics.is_file():
+            return []
+        whole = [line for line in self.metrics.read_text().split("\n")[:-1] if line.endswith("}")]
+        return [json.loads(line) for line in whole]
+
+
+def provenance() -> dict[str, Any]:
+    """The command and the versions behind a run."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "vdit": vdit.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+    }

@@ -1,0 +1,65 @@
+"""What changes while training runs, and what one step left behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from vdit.train.ema import EMA
+
+__all__ = ["StepRecord", "TrainState", "step_generator"]
+
+
+@dataclass
+class TrainState:
+    """All that a checkpoint must hold to go on exactly.
+
+    Randomness is no part of it: every step draws from a generator made from (seed, step, rank), and
+    the learning rate is a function of the step.
+
+    Attributes:
+        module: what is trained, not wrapped.
+        optimizer: its optimiser.
+        ema: the average of its weights.
+        position: where the data order stands, as the loader tells it.
+        step: steps done.
+        seconds: time spent training, over all sessions of the run.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: EMA
+    position: Mapping[str, int]
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step in numbers. Tensors stay on the device: reading one waits for it.
+
+    Attributes:
+        step: steps done, this one included.
+        loss: mean over the batch.
+        gradient_norm: before clipping.
+        rate: learning rate.
+        seconds: wall-clock time of the step.
+        clips: clips it saw, over all ranks.
+        metrics: what else the step measured.
+    """
+
+    step: int
+    loss: Tensor
+    gradient_norm: Tensor
+    rate: float
+    seconds: float
+    clips: int
+    metrics: Mapping[str, Tensor]
+
+
+def step_generator(seed: int, step: int, rank: int, device: torch.device) -> Generator:
+    """The source of a step's randomness; also seeds torch's own for layers that draw by themselves."""
+    mixed = (seed * 1_000_003 + step) * 65_537 + rank
+    torch.manual_seed(mixed)
+    return Generator(device=device).manual_seed(mixed)

@@ -1,0 +1,104 @@
+"""What a run trains: the joint between the configuration and the loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from torch import nn
+
+from vdit.data.loader import ItemSource
+from vdit.parallel.engine import Engine
+from vdit.train.hooks.hook import Hook
+from vdit.train.hooks.metrics import Journal
+from vdit.train.run_folder import RunFolder
+from vdit.train.step import Step
+from vdit.types import ClipSource
+
+__all__ = ["Data", "Pace", "Session", "Task", "Work"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The clips of a run.
+
+    Args:
+        train: what it learns from.
+        held_out: what it is measured on; never trained on.
+        workers: threads that prepare batches.
+    """
+
+    train: ClipSource
+    held_out: ClipSource
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a run looks at itself, in steps; 0 means only at the last step.
+
+    Args:
+        metrics: averages of the loss.
+        validation: measurements on held-out clips.
+        samples: pictures or clips.
+    """
+
+    metrics: int = 10
+    validation: int = 200
+    samples: int = 400
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a task may use while it prepares its work.
+
+    Attributes:
+        engine: devices and processes.
+        folder: where the run writes.
+        console: where it speaks to a person.
+        data: the clips.
+        pace: how often hooks fire.
+        steps: of the whole run.
+        seed: of the whole run.
+    """
+
+    engine: Engine
+    folder: RunFolder
+    console: Console
+    data: Data
+    pace: Pace
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the loop runs.
+
+    Attributes:
+        module: what is trained.
+        step: what one step computes.
+        items: what batches are made of.
+    """
+
+    module: nn.Module
+    step: Step
+    items: ItemSource
+
+
+class Task(ABC):
+    """Something that can be trained. Constructing one is cheap; `prepare` does the heavy part."""
+
+    title: str
+
+    @abstractmethod
+    def check(self, data: Data) -> None:
+        """Refuse, before any heavy work, what cannot be trained. Raises InputError."""
+
+    @abstractmethod
+    def prepare(self, session: Session) -> Work:
+        """Build what is trained, and do all frozen work (caches) that comes before the first step."""
+
+    @abstractmethod
+    def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
+        """What happens beside training for this task: measurements, pictures, exports."""

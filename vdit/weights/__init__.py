@@ -1,0 +1,1 @@
+"""Weights on disk: reading, writing and, for foreign models, mapping them."""

@@ -1,0 +1,79 @@
+"""Safetensors in and out, hashes, and files that are either whole or not there."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vdit.types import InputError
+
+__all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync"]
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InputError when it is missing or damaged."""
+    if not file.is_file():
+        raise InputError(f"{file} does not exist")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as safetensors: {error}") from error
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors. Raises OSError, also where the library has a type of its own."""
+    dense = {name: value.detach().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(dense, file, dict(metadata or {}))
+    except SafetensorError as error:
+        full = "No space left" in str(error) or "StorageFull" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Load safetensors into a module, exactly.
+
+    Raises:
+        InputError: the file is missing or unreadable, or its names or shapes are not the module's.
+    """
+    weights = read_tensors(file)
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    shapes = sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape)
+    if missing or extra or shapes:
+        raise InputError(
+            f"{file} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, "
+            f"of another shape {shapes[:5]} ({len(missing)}, {len(extra)} and {len(shapes)} in all)"
+        )
+    module.load_state_dict(weights)
+
+
+def digest(file: Path) -> str:
+    """sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep what was written to a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError:
+    """A sentence for an operating system's error while writing into `folder`."""
+    if error.errno == errno.ENOSPC:
+        free = shutil.disk_usage(folder).free / 2**20
+        return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
+    return InputError(f"{folder} could not be written to: {error}. {remedy}")

@@ -1,0 +1,111 @@
+"""What a level of the world is: scenes drawn at random, rendered exactly, described in words, judged.
+
+A level is the ground truth of an experiment. Training sees its renderings and captions; scoring asks
+a model for the captions of scenes it never saw and hands the clips back to the level's judge.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+__all__ = ["Cameras", "Captions", "Level", "Rendering", "Verdict"]
+
+Scene = TypeVar("Scene")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """One scene in words, from one grammar.
+
+    Attributes:
+        short: one sentence that names every judged attribute.
+        dense: the same and all that can be seen besides.
+        structured: the same facts as JSON-serialisable values.
+    """
+
+    short: str
+    dense: str
+    structured: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """One pinhole camera a frame, OpenCV axes (x right, y down, z forward).
+
+    Attributes:
+        intrinsics: fx, fy, cx, cy; fx and cx divided by the width, fy and cy by the height.
+        c2w: camera-to-world poses in metres; the pose of frame 0 is the identity.
+    """
+
+    intrinsics: Float[Tensor, "t 4"]
+    c2w: Float[Tensor, "t 4 4"]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A scene as pixels, and the exact truth behind every pixel.
+
+    Attributes:
+        pixels: RGB in [-1, 1].
+        masks: 0 for background, i + 1 where object i is in front.
+        flow: forward optical flow (x right, y down) in pixels from frame k to k + 1.
+        depth: distance along the camera's z axis in metres; None in a flat world.
+        cameras: None in a flat world.
+    """
+
+    pixels: Float[Tensor, "3 t h w"]
+    masks: Int64[Tensor, "t h w"]
+    flow: Float[Tensor, "t-1 2 h w"]
+    depth: Float[Tensor, "t h w"] | None = None
+    cameras: Cameras | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge found in a clip.
+
+    Attributes:
+        right: attribute -> whether the clip shows what the scene asked for.
+        seen: attribute -> what the judge believes to have seen, for people.
+    """
+
+    right: Mapping[str, bool]
+    seen: Mapping[str, str]
+
+    @property
+    def all_right(self) -> bool:
+        return all(self.right.values())
+
+
+class Level(ABC, Generic[Scene]):
+    """A kind of world. Scenes are frozen dataclasses of the level's own."""
+
+    name: ClassVar[str]
+    attributes: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever any scene, pixel or caption drawn from the same seed could change."""
+
+    @abstractmethod
+    def scene(self, rng: np.random.Generator, held_out: bool) -> Scene:
+        """A scene at random, from the held-out combinations of attributes or from all the others."""
+
+    @abstractmethod
+    def render(self, scene: Scene, frames: int, height: int, width: int) -> Rendering:
+        """The scene as a clip. The motion spans the clip, however many frames it has."""
+
+    @abstractmethod
+    def describe(self, scene: Scene) -> Captions:
+        """The scene in words."""
+
+    @abstractmethod
+    def judge(self, pixels: Float[torch.Tensor, "3 t h w"], scene: Scene) -> Verdict:
+        """Whether a clip, of whatever origin, shows the scene."""
