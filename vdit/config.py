@@ -1,8 +1,9 @@
 """The typed configuration of a run: YAML and command line in, objects out.
 
 A configuration names classes by `class_path` and their arguments by `init_args`. Wherever a value is the
-path of a YAML file, relative to the file that says so, that file stands in its place. Values on the
-command line come last and win. A key that no class knows is refused.
+path of a YAML file, relative to the file that says so, that file stands in its place; on the command
+line, relative to the working folder. Values on the command line come last and win. A key that no class
+knows is refused.
 """
 
 import sys
@@ -72,10 +73,9 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
     parser = _parser(description)
     expanded = [str(argument) for argument in arguments]
     for i, argument in enumerate(expanded):
-        if argument.startswith("--config="):
-            expanded[i] = f"--config={_resolved(Path(argument.partition('=')[2]))}"
-        elif i and expanded[i - 1] == "--config":
-            expanded[i] = _resolved(Path(argument))
+        key, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if value.endswith(".yaml") or (value and "--config" in (key, *arguments[max(0, i - 1) : i])):
+            expanded[i] = f"{key}{equals}{_resolved(Path(value))}"
     values = parser.parse_args(expanded)
     return Parsed(values, parser.dump(values))
 
@@ -86,9 +86,18 @@ def load_run(file: Path) -> Parsed:
 
 
 def build_run(parsed: Parsed) -> Run:
-    """Build every object of a run; the weights are a function of the seed."""
+    """Build every object of a run; the weights are a function of the seed.
+
+    Raises:
+        InputError: values that a class refuses.
+    """
     torch.manual_seed(parsed.values.seed)
-    built = _parser("").instantiate(parsed.values)
+    try:
+        built = _parser("").instantiate(parsed.values)
+    except InputError:
+        raise
+    except ValueError as error:  # for an optional value, an InputError arrives as one of several reasons
+        raise InputError(f"the configuration cannot be built. {error}") from error
     return Run(**{name: built[name] for name in Run.__dataclass_fields__})
 
 

@@ -1,7 +1,7 @@
 """The one trained module of a diffusion run: a backbone and the conditions that feed it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -35,21 +35,24 @@ class Denoiser(nn.Module):
         self.backbone = backbone
         self.conditions = nn.ModuleList(conditions)
 
+    def _listeners(self) -> list[Condition]:
+        return cast(list[Condition], list(self.conditions))
+
     @torch.no_grad()
     def signals(self, batch: ClipBatch) -> Signals:
         """What the batch asks of every condition."""
-        return tuple(condition.signal(batch) for condition in self.conditions)
+        return tuple(condition.signal(batch) for condition in self._listeners())
 
     @torch.no_grad()
     def nulls(self, signals: Signals) -> Signals:
         """What stands for "nothing asked", for every condition."""
-        return tuple(c.null(signal) for c, signal in zip(self.conditions, signals, strict=True))
+        return tuple(c.null(signal) for c, signal in zip(self._listeners(), signals, strict=True))
 
     @torch.no_grad()
     def hide(self, signals: Signals, clips: int, generator: Generator) -> Signals:
         """Hide each condition from each clip with its own probability, for training with guidance."""
         mixed = []
-        for condition, signal, null in zip(self.conditions, signals, self.nulls(signals), strict=True):
+        for condition, signal, null in zip(self._listeners(), signals, self.nulls(signals), strict=True):
             draw = torch.rand(clips, generator=generator, device=generator.device)
             mixed.append(condition.mix(signal, null, draw < condition.drop))
         return tuple(mixed)
@@ -57,7 +60,7 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def stack(self, signals: Signals, nulls: Signals) -> Signals:
         """Signals and nulls along one batch, for both branches of guidance in one evaluation."""
-        rows = zip(self.conditions, signals, nulls, strict=True)
+        rows = zip(self._listeners(), signals, nulls, strict=True)
         return tuple(condition.stack(signal, null) for condition, signal, null in rows)
 
     def forward(
@@ -65,6 +68,6 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, "b c t h w"]:
         """Velocity at `latents` = x_sigma."""
         inputs = DenoiserInput(latents, rearrange(sigma, "b -> b 1 1 1"))
-        for condition, signal in zip(self.conditions, signals, strict=True):
+        for condition, signal in zip(self._listeners(), signals, strict=True):
             inputs = condition.apply(inputs, signal)
         return self.backbone(inputs)

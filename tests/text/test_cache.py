@@ -1,5 +1,7 @@
 import hashlib
-import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,6 +65,13 @@ def test_another_instance_reads_what_the_first_wrote(tmp_path: Path):
     assert cached.prepare(PROMPTS) == 0
     assert encoder.asked == []
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+
+
+def test_chunks_are_readable_to_whom_the_folder_is(tmp_path: Path):
+    cached = CachedText(Counting(), tmp_path)
+    cached.encode(["a"])
+    [chunk] = tmp_path.rglob("*.safetensors")
+    assert chunk.stat().st_mode & 0o666 == chunk.parent.stat().st_mode & 0o666
 
 
 def test_weights_are_not_loaded_where_all_prompts_are_kept(llama: Path, tmp_path: Path):
@@ -181,7 +190,7 @@ def test_refuses_no_prompts():
         CachedText(Counting()).encode([])
 
 
-def _write_and_read(folder: Path, own: str) -> None:
+def write_and_read(folder: str, own: str) -> None:
     encoder = Counting()
     cached = CachedText(encoder, folder)
     for i in range(30):
@@ -190,13 +199,13 @@ def _write_and_read(folder: Path, own: str) -> None:
 
 
 def test_processes_share_a_folder(tmp_path: Path):
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_write_and_read, args=(tmp_path, own)) for own in ("left", "right")]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    work = "import runpy, sys; runpy.run_path(sys.argv[1])['write_and_read'](*sys.argv[2:])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", work, __file__, str(tmp_path), own], env=environment)
+        for own in ("left", "right")
+    ]
+    assert [worker.wait() for worker in workers] == [0, 0]
     encoder = Counting()
     prompts = [f"{who} {i}" for who in ("left", "right", "shared") for i in range(30)]
     assert_right(CachedText(encoder, tmp_path).encode(prompts), prompts, encoder)

@@ -1,10 +1,10 @@
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import save_llama
 
 from vdit.text.causal_lm import CausalLM
 from vdit.types import InputError
@@ -108,7 +108,9 @@ def test_nothing_loads_before_the_first_encode(llama: Path):
     assert encoder.is_loaded
 
 
-def test_fingerprint_names_everything_an_embedding_depends_on(llama: Path, tmp_path: Path):
+def test_fingerprint_names_everything_an_embedding_depends_on(
+    llama: Path, save_llama: Callable[..., Path], tmp_path: Path
+):
     other = save_llama(tmp_path / "other", seed=1)
     retokenised = shutil.copytree(llama, tmp_path / "retokenised")
     text = (retokenised / "tokenizer.json").read_text()

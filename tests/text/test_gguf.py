@@ -18,7 +18,7 @@ def write_gguf(path: Path) -> Path:
 
     draw = np.random.default_rng(0)
     letters = [chr(c) for c in range(97, 123)]
-    tokens = ["<unk>", "<s>", "</s>", "Ġ", *letters]
+    tokens = ["<unk>", "<s>", "</s>", "Ġ", *letters, "ab", "cd"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_context_length(64)

@@ -103,7 +103,7 @@ class VideoCodec(nn.Module, ABC):
                 f"{t} frames do not fit this codec, which takes 1 + {self.stride_t}n: "
                 f"use {below} or {below + self.stride_t}"
             )
-        if h % self.stride_s or w % self.stride_s:
+        if min(h, w) < 1 or h % self.stride_s or w % self.stride_s:
             raise InputError(f"{h}x{w} pixels do not fit this codec: use multiples of {self.stride_s}")
 
     def latent_size(self, t: int, h: int, w: int) -> tuple[int, int, int]:

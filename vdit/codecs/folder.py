@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,9 @@ def save_codec(codec: VideoCodec, folder: Path, facts: Mapping[str, Any]) -> Non
     """
     kind = type(codec)
     described = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": codec.settings, **facts}
-    aside = [folder / f".writing_{name}" for name in (WEIGHTS, DESCRIPTION)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(codec.state_dict(), aside[0])
-        aside[1].write_text(json.dumps(described, indent=1) + "\n")
-        for path, name in zip(aside, (WEIGHTS, DESCRIPTION), strict=True):
-            sync(path)
-            path.replace(folder / name)
-    except OSError as error:
-        for path in aside:
-            path.unlink(missing_ok=True)
-        raise disk_refusal(error, folder, "The codec was not saved.") from error
+    with _aside(folder) as (weights, description):
+        save_tensors(codec.state_dict(), weights)
+        description.write_text(json.dumps(described, indent=1) + "\n")
 
 
 def load_codec(folder: Path) -> VideoCodec:
@@ -54,12 +46,15 @@ def load_codec(folder: Path) -> VideoCodec:
         raise InputError(
             f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
         )
-    described = json.loads((folder / DESCRIPTION).read_text())
-    module, _, name = described["class_path"].rpartition(".")
-    kind = getattr(import_module(module), name)
+    try:
+        described = json.loads((folder / DESCRIPTION).read_text())
+        module, _, name = described["class_path"].rpartition(".")
+        kind, settings = getattr(import_module(module), name), described["init_args"]
+    except (ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
+        raise InputError(f"{folder / DESCRIPTION} does not describe a codec: {error!r}") from error
     if not issubclass(kind, VideoCodec):
         raise InputError(f"{folder / DESCRIPTION} names {described['class_path']}, which is no codec")
-    codec = kind(**described["init_args"])
+    codec = kind(**settings)
     load_weights(codec, folder / WEIGHTS)
     return codec.requires_grad_(False).eval()
 
@@ -72,10 +67,36 @@ def codec_fingerprint(folder: Path) -> str:
 
 
 def copy_codec(source: Path, target: Path) -> None:
-    """Put a copy of the codec in `source` into `target`, unless it is there already."""
-    if (target / DESCRIPTION).is_file() and codec_fingerprint(target) == codec_fingerprint(source):
+    """Put a copy of the codec in `source` into `target`, unless it is there already.
+
+    Raises:
+        InputError: `target` holds another codec, or the disk is full.
+    """
+    if (target / DESCRIPTION).is_file():
+        if codec_fingerprint(target) != codec_fingerprint(source):
+            raise InputError(
+                f"{target} holds another codec than {source}, and latents of one mean nothing to the other: "
+                f"give another --out, or the codec that the run began with"
+            )
         return
     load_codec(source)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, DESCRIPTION):
-        shutil.copyfile(source / name, target / name)
+    with _aside(target) as copies:
+        for name, copy in zip((WEIGHTS, DESCRIPTION), copies, strict=True):
+            shutil.copyfile(source / name, copy)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[list[Path]]:
+    """Places to write weights and description to; they take their names, in this order, if all goes well."""
+    aside = [folder / f".writing_{name}" for name in (WEIGHTS, DESCRIPTION)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield aside
+        for path, name in zip(aside, (WEIGHTS, DESCRIPTION), strict=True):
+            sync(path)
+            path.replace(folder / name)
+    except OSError as error:
+        for path in aside:
+            with suppress(OSError):
+                path.unlink()
+        raise disk_refusal(error, folder, "The codec was not saved.") from error

@@ -1,11 +1,23 @@
 """How every command ends: a sentence for a person, a status for a script."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 __all__ = ["Main", "run_command"]
 
 Main = Callable[[Sequence[str]], int]
+
+MENDABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+}
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +32,11 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         return main(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        print(f"error: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -89,7 +89,10 @@ def _prompts(options: Namespace) -> list[str]:
         file = Path(options.prompts)
         if not file.is_file():
             raise InputError(f"prompt file {file} does not exist")
-        lines = [line.strip() for line in file.read_text().splitlines()]
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise InputError(f"prompt file {file} is not UTF-8 text: save it as UTF-8") from error
         prompts += [line for line in lines if line]
         if not any(lines):
             raise InputError(f"prompt file {file} is empty: write one prompt a line")

@@ -30,7 +30,10 @@ class Noised:
 def noised(
     x0: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b"], noise: Float[Tensor, "b c t h w"]
 ) -> Noised:
-    """The point at `sigma` on the line from `x0` to `noise` (Lipman et al. 2023, eq. 22; Liu et al. 2023, eq. 1)."""
+    """The point at `sigma` on the line from `x0` to `noise`.
+
+    Source: Lipman et al. 2023, eq. 22; Liu et al. 2023, eq. 1.
+    """
     s = rearrange(sigma, "b -> b 1 1 1 1")
     return Noised(torch.lerp(x0, noise, s), sigma, noise - x0)
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -43,7 +44,7 @@ class Solver(ABC):
     ) -> Float[Tensor, "*shape"]:
         """Walk from `noise` at sigmas[0] to data at sigmas[-1]."""
         x, points = noise, sigmas.tolist()
-        for i, (sigma, to) in enumerate(zip(points, points[1:], strict=False), start=1):
+        for i, (sigma, to) in enumerate(pairwise(points), start=1):
             x = self.step(velocity, x, sigma, to)
             progress(i, len(points) - 1)
         return x

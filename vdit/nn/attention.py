@@ -20,18 +20,20 @@ __all__ = ["Attend", "Attention", "FlashAttend"]
 class Attend(nn.Module):
     """softmax(q k^T / sqrt(d)) v by torch's scaled_dot_product_attention.
 
-    Shapes: q `b heads n d`, k and v `b heads m d`, mask `b m` (True = may be attended to).
+    Shapes: q `b n heads d`, k and v `b m heads d`, mask `b m` (True = may be attended to).
     """
 
     def forward(
         self,
-        q: Float[Tensor, "b heads n d"],
-        k: Float[Tensor, "b heads m d"],
-        v: Float[Tensor, "b heads m d"],
+        q: Float[Tensor, "b n heads d"],
+        k: Float[Tensor, "b m heads d"],
+        v: Float[Tensor, "b m heads d"],
         mask: Bool[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b heads n d"]:
+    ) -> Float[Tensor, "b n heads d"]:
         bias = None if mask is None else rearrange(mask, "b m -> b 1 1 m")
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        q, k, v = (rearrange(x, "b n heads d -> b heads n d") for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return rearrange(out, "b heads n d -> b n heads d")
 
 
 class FlashAttend(nn.Module):
@@ -45,28 +47,29 @@ class FlashAttend(nn.Module):
         super().__init__()
         if find_spec("flash_attn") is None:
             raise InputError(
-                "flash-attn is not installed: `pip install flash-attn`, or leave attention at sdpa"
+                "flash-attn is not installed: `pip install flash-attn`, or leave attention to torch"
             )
 
     def forward(
         self,
-        q: Float[Tensor, "b heads n d"],
-        k: Float[Tensor, "b heads m d"],
-        v: Float[Tensor, "b heads m d"],
+        q: Float[Tensor, "b n heads d"],
+        k: Float[Tensor, "b m heads d"],
+        v: Float[Tensor, "b m heads d"],
         mask: Bool[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b heads n d"]:
+    ) -> Float[Tensor, "b n heads d"]:
         from flash_attn import flash_attn_func  # pyright: ignore[reportMissingImports]
 
         if mask is not None:
             raise InputError("flash-attn takes no padding mask: use it for self-attention only")
-        q, k, v = (rearrange(x, "b heads n d -> b n heads d") for x in (q, k, v))
-        return rearrange(flash_attn_func(q, k, v), "b n heads d -> b heads n d")
+        return flash_attn_func(q, k, v)
 
 
 class Attention(nn.Module):
-    """Multi-head attention with RMS-normalised queries and keys (Henry et al. 2020; Esser et al. 2024).
+    """Multi-head attention with normalised queries and keys.
 
-    Queries come from `x`, keys and values from `context`: the same tensor for self-attention.
+    Queries come from `x`, keys and values from `context`: the same tensor for self-attention. Queries
+    and keys pass a layer norm over the channels of a head (Dehghani et al. 2023, sec. 2), which keeps
+    the logits bounded; the projections have no bias.
 
     Args:
         width: channels of x and of the result.
@@ -80,12 +83,13 @@ class Attention(nn.Module):
             raise InputError(f"width {width} is not divisible by heads {heads}: choose a multiple")
         context_width = width if context_width is None else context_width
         self.heads = heads
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(context_width, 2 * width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6)
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6)
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width, width, bias=False)
+        self.to_v = nn.Linear(context_width, width, bias=False)
+        self.norm_q = nn.LayerNorm(width // heads, eps=1e-6, bias=False)
+        self.norm_k = nn.LayerNorm(width // heads, eps=1e-6, bias=False)
         self.attend = Attend()
-        self.to_out = nn.Linear(width, width)
+        self.to_out = nn.Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -94,10 +98,10 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        q = rearrange(self.to_q(x), "b n (heads d) -> b heads n d", heads=self.heads)
-        k, v = rearrange(self.to_kv(context), "b m (two heads d) -> two b heads m d", two=2, heads=self.heads)
+        q = rearrange(self.to_q(x), "b n (heads d) -> b n heads d", heads=self.heads)
+        k = rearrange(self.to_k(context), "b m (heads d) -> b m heads d", heads=self.heads)
+        v = rearrange(self.to_v(context), "b m (heads d) -> b m heads d", heads=self.heads)
         q, k = self.norm_q(q), self.norm_k(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        out = self.attend(q, k, v, mask)
-        return self.to_out(rearrange(out, "b heads n d -> b n (heads d)"))
+        return self.to_out(rearrange(self.attend(q, k, v, mask), "b n heads d -> b n (heads d)"))

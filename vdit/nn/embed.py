@@ -1,31 +1,12 @@
-"""Patches into tokens and back, and diffusion time into a vector."""
+"""Diffusion time as a vector."""
 
 import math
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Patch", "fourier", "patchify", "unpatchify"]
-
-Patch = tuple[int, int, int]
-
-
-def patchify(x: Float[Tensor, "b c t h w"], patch: Patch) -> Float[Tensor, "b n d"]:
-    """Cut a video into patches of `patch` = (frames, rows, columns), one token each, in the order (t h w)."""
-    pt, ph, pw = patch
-    return rearrange(x, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=pt, ph=ph, pw=pw)
-
-
-def unpatchify(
-    tokens: Float[Tensor, "b n d"], patch: Patch, grid: tuple[int, int, int]
-) -> Float[Tensor, "b c t h w"]:
-    """Undo `patchify`; `grid` is the number of patches along t, h and w."""
-    (pt, ph, pw), (t, h, w) = patch, grid
-    return rearrange(
-        tokens, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw
-    )
+__all__ = ["fourier"]
 
 
 def fourier(sigma: Float[Tensor, "*shape"], channels: int) -> Float[Tensor, "*shape channels"]:

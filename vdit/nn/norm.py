@@ -22,5 +22,5 @@ class ChannelRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        scale = torch.rsqrt(x.square().mean(dim=1, keepdim=True, dtype=torch.float32) + self.eps)
+        scale = torch.rsqrt(x.float().square().mean(dim=1, keepdim=True) + self.eps)
         return x * scale.to(x.dtype) * self.weight

@@ -43,8 +43,8 @@ def rotation(positions: Float[Tensor, "#b n 3"], head_width: int, theta: float =
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Float[Tensor, "b heads n d"], by: Rotation) -> Float[Tensor, "b heads n d"]:
+def rotate(x: Float[Tensor, "b n heads d"], by: Rotation) -> Float[Tensor, "b n heads d"]:
     """Turn each pair of neighbouring channels of `x` by the rotation of its token."""
-    pairs = torch.view_as_complex(rearrange(x.float(), "b heads n (d two) -> b heads n d two", two=2))
-    turned = torch.view_as_real(pairs * rearrange(by, "b n d -> b 1 n d"))
-    return rearrange(turned, "b heads n d two -> b heads n (d two)").to(x.dtype)
+    pairs = torch.view_as_complex(rearrange(x.float(), "b n heads (d two) -> b n heads d two", two=2))
+    turned = torch.view_as_real(pairs * rearrange(by, "b n d -> b n 1 d"))
+    return rearrange(turned, "b n heads d two -> b n heads (d two)").to(x.dtype)

@@ -78,7 +78,7 @@ class Engine:
 
     def accumulating(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
         """Inside, while `active`, gradients are summed locally and not exchanged."""
-        return self._fabric.no_backward_sync(module, enabled=active)
+        return self._fabric.no_backward_sync(module, enabled=active)  # pyright: ignore[reportArgumentType]
 
     def backward(self, loss: Tensor) -> None:
         self._fabric.backward(loss)

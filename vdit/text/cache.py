@@ -27,10 +27,10 @@ _CHUNK_PROMPTS = 1024
 class CachedText(TextEncoder):
     """A text encoder that computes no prompt twice, and loads no weights where it has seen all prompts.
 
-    An embedding is addressed by the sha256 of the encoder's fingerprint and the prompt, so a stale one is never
-    found. The folder holds, for each fingerprint, chunk files (safetensors, one tensor `n d` a prompt, without
-    padding); they are written aside and renamed, and never changed. Two processes that miss the same prompt
-    both compute it, which costs time and space but no correctness.
+    An embedding is addressed by the sha256 of the encoder's fingerprint and the prompt, so a stale one is
+    never found. The folder holds, for each fingerprint, chunk files (safetensors, one tensor `n d` a prompt,
+    without padding); they are written aside and renamed, and never changed. Two processes that miss the same
+    prompt both compute it, which costs time and space but no correctness.
 
     Args:
         encoder: computes what is missing.
@@ -173,6 +173,8 @@ class CachedText(TextEncoder):
         chunk = place / f"{uuid.uuid4().hex}.safetensors"
         partial = chunk.with_suffix(".partial")
         save_file(tensors, partial, metadata={"fingerprint": self.fingerprint})
+        # safetensors writes for the owner alone; the cache is shared as far as its folder is.
+        partial.chmod(place.stat().st_mode & 0o666)
         os.replace(partial, chunk)
         self._seen.add(chunk)
         self._chunks.update(dict.fromkeys(tensors, chunk))

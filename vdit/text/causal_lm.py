@@ -108,10 +108,11 @@ def _before_final_norm(
 ) -> Float[Tensor, "b n d"]:
     """What leaves the last block; transformers returns it only after the final norm."""
     seen: list[Tensor] = []
-    blocks = _blocks(model)
-    hook = blocks[-1].register_forward_hook(
-        lambda _module, _inputs, output: seen.append(output[0] if isinstance(output, tuple) else output)
-    )
+
+    def keep(_block: nn.Module, _inputs: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    hook = _blocks(model)[-1].register_forward_hook(keep)
     try:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
@@ -120,6 +121,6 @@ def _before_final_norm(
 
 
 def _blocks(model: nn.Module) -> nn.ModuleList:
-    """The list of blocks: families name it `layers` or `h`, but all keep it in the first list of that length."""
+    """The list of blocks. Families name it `layers` or `h`; it is the first list of that length in all."""
     total = model.config.num_hidden_layers  # type: ignore[union-attr]
     return next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == total)

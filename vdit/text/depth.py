@@ -8,7 +8,7 @@ __all__ = ["keep_blocks"]
 
 
 def keep_blocks(config: Any, layer: int | None, name: str) -> int:
-    """Cuts a transformers configuration to the blocks that the hidden state `layer` needs; returns their number.
+    """Cuts a transformers configuration to the blocks that hidden state `layer` needs; returns how many.
 
     Args:
         config: changed in place; weights of the blocks that it no longer has are never read.

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-import tempfile
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,12 @@ def converted(path: Path, layer: int | None) -> Path:
     absent = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
     if absent:
         raise InputError(
-            f"reading {path.name} needs {' and '.join(absent)}, not installed; run: pip install gguf accelerate"
+            f"reading {path.name} needs {' and '.join(absent)}, not installed; "
+            f"run: pip install gguf accelerate"
         )
     _log.info("converting %s once, to %s", path.name, folder)
-    root.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=root))
+    partial = root / f"{folder.name}.partial-{uuid.uuid4().hex}"
+    partial.mkdir(parents=True)
     try:
         _convert(path, layer, partial)
         try:
@@ -70,12 +71,15 @@ def _convert(path: Path, layer: int | None, folder: Path) -> None:
             model = AutoModel.from_pretrained(**place, config=config, **_unpacked())
         except InputError:
             raise
-        except Exception as error:  # noqa: BLE001: each reader fails in its own way on a damaged file
+        except Exception as error:  # each reader fails in its own way on a damaged file
             raise InputError(
                 f"{path} cannot be read as a GGUF model ({error}); give another file, or a folder"
             ) from error
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
+    for file in folder.iterdir():
+        # safetensors writes for the owner alone; a cache may be shared as far as its folder is.
+        file.chmod(folder.stat().st_mode & 0o666)
 
 
 def _unpacked() -> dict[str, Any]:

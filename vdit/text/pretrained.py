@@ -1,4 +1,4 @@
-"""What encoders that run a Hugging Face model have in common: lazy loading, tokens, batches sorted by length."""
+"""What encoders that run a Hugging Face model share: lazy loading, tokens, batches sorted by length."""
 
 import hashlib
 import json
@@ -189,7 +189,7 @@ class PretrainedEncoder(TextEncoder):
         try:
             with quiet_transformers():
                 return kind.from_pretrained(place, **where, **options)
-        except Exception as error:  # noqa: BLE001: a damaged file fails in as many ways as there are formats
+        except Exception as error:  # a damaged file fails in its format's own way
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             remedy = (
                 "check the name, or fetch it where there is a network (hf download NAME) and give the folder"

@@ -122,7 +122,7 @@ def _packaged_gguf(package: str) -> Path:
     files = [file for root in spec.submodule_search_locations or [] for file in Path(root).rglob("*.gguf")]
     if len(files) != 1:
         raise InputError(
-            f'text encoder "{_PACKAGE}{package}": the package {package} carries {len(files)} GGUF files where '
-            f"exactly 1 is needed; give the path of the file instead"
+            f'text encoder "{_PACKAGE}{package}": the package {package} carries {len(files)} GGUF files '
+            f"where exactly 1 is needed; give the path of the file instead"
         )
     return files[0]

@@ -64,8 +64,8 @@ class T5(PretrainedEncoder):
 
         if self.config.model_type not in {"t5", "mt5", "umt5"}:
             raise InputError(
-                f'text encoder "{self.source.name}" is of type {self.config.model_type}, not t5, mt5 or umt5; '
-                f"for a decoder-only language model use vdit.text.causal_lm.CausalLM"
+                f'text encoder "{self.source.name}" is of type {self.config.model_type}, not t5, mt5 or '
+                f"umt5; for a decoder-only language model use vdit.text.causal_lm.CausalLM"
             )
         return self.read_model(AutoModelForTextEncoding, self.config)
 

@@ -4,6 +4,7 @@ A reader finds a whole checkpoint or none. Weights are safetensors; optimiser st
 read with `weights_only=True`.
 """
 
+import errno
 import json
 import re
 import shutil
@@ -46,7 +47,10 @@ class Checkpoint:
 
     def verify(self) -> None:
         """Compare every file with the manifest. Raises InputError naming the first that differs."""
-        files = json.loads((self.path / MANIFEST).read_text())["files"]
+        try:
+            files = json.loads((self.path / MANIFEST).read_text())["files"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{self.path / MANIFEST} is damaged: delete {self.path} to fall back") from error
         for name, stated in files.items():
             file = self.path / name
             if (
@@ -102,9 +106,10 @@ class Checkpoints:
         if not self.writes or (final / MANIFEST).is_file():
             return
         aside = self.folder / f".writing_{final.name}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        for remains in self.folder.glob(".writing_*"):
+            shutil.rmtree(remains, ignore_errors=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             write(aside, state)
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
@@ -122,7 +127,11 @@ def write(folder: Path, state: TrainState) -> None:
     folder.mkdir()
     save_tensors(state.module.state_dict(), folder / "model.safetensors")
     save_tensors(state.ema.average, folder / "ema.safetensors")
-    torch.save(state.optimizer.state_dict(), folder / "optimizer.pt")
+    try:
+        torch.save(state.optimizer.state_dict(), folder / "optimizer.pt")
+    except RuntimeError as error:  # torch's writer hides which error of the system it met
+        full = shutil.disk_usage(folder).free < 2**20
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
     (folder / "progress.json").write_text(json.dumps(progress, indent=1))
     names = sorted(p.name for p in folder.iterdir())

@@ -5,6 +5,7 @@
 It knows nothing of what a step computes: codecs and flow models run through the same lines.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +143,9 @@ def optimise(
     engine.clip(state.module, norm, optim.clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
-    return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, outputs[-1].metrics)
+    names = outputs[-1].metrics
+    metrics = {name: torch.stack([output.metrics[name] for output in outputs]).mean() for name in names}
+    return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, metrics)
 
 
 def refuse_non_finite(
@@ -152,7 +155,7 @@ def refuse_non_finite(
     finite = bool(torch.isfinite(losses.sum() + norm))
     if not engine.any(not finite):
         return
-    bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not loss - loss == 0]
+    bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
     blame = (
         f"clips with a non-finite loss: {', '.join(bad)}"
         if bad

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Literal
 
 import torch
@@ -23,7 +25,7 @@ class Optim:
         weight_decay: applied to matrices and kernels, never to norms and biases.
         warmup_steps: steps of linear rise to the peak.
         decay: how the rate falls from there to the last step: not at all, linearly or by half a cosine.
-        final: the rate at the last step over the peak.
+        final: where the rate ends, just after the last step, over the peak.
         clip_norm: gradients are scaled down to this norm.
     """
 
@@ -43,9 +45,11 @@ class Optim:
 def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """AdamW over the trainable weights, decaying matrices only (Loshchilov & Hutter 2019)."""
     trainable = [p for p in module.parameters() if p.requires_grad]
+    # A norm's weight may carry axes of length 1 (c 1 1 1), which do not make it a kernel.
+    kernels = [p.numel() > max(p.shape, default=1) for p in trainable]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": optim.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": list(compress(trainable, kernels)), "weight_decay": optim.weight_decay},
+        {"params": list(compress(trainable, map(not_, kernels))), "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
 

@@ -2,6 +2,7 @@
 
 from vdit.data.loader import BatchLoader
 from vdit.data.order import ClipOrder
+from vdit.data.sources import VideoSource
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.hooks.metrics import Journal, Metrics
@@ -31,6 +32,9 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
         console.print(f"{folder.path} is complete: {latest.step} steps done")
         return None
     task.check(session.data)
+    for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
+        if isinstance(source, VideoSource):
+            console.print(f"{name}: {source.report}", markup=False)
     work = task.prepare(session)
     module, optimizer = engine.setup(work.module, build_optimizer(work.module, optim))
     order = ClipOrder(len(work.items), session.seed, loop.batch, engine.rank, engine.world)

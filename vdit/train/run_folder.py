@@ -13,6 +13,7 @@ import torch
 
 import vdit
 from vdit.types import InputError
+from vdit.weights.files import disk_refusal
 
 __all__ = ["RunFolder"]
 
@@ -68,11 +69,16 @@ class RunFolder:
                     + "\nGive another --out, or the run's own configuration to continue it."
                 )
             return True
-        if self.path.is_dir() and any(self.path.iterdir()):
+        aside = self.path / ".writing_config"
+        if self.path.is_dir() and any(there != aside for there in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run: give another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(config)
-        (self.path / "provenance.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            aside.write_text(config)
+            aside.replace(self.config)
+            (self.path / "provenance.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+        except OSError as error:
+            raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
 
     def require(self) -> "RunFolder":

@@ -74,6 +74,7 @@ def sync(path: Path) -> None:
 def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError:
     """A sentence for an operating system's error while writing into `folder`."""
     if error.errno == errno.ENOSPC:
-        free = shutil.disk_usage(folder).free / 2**20
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free / 2**20
         return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
     return InputError(f"{folder} could not be written to: {error}. {remedy}")

@@ -85,7 +85,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """More frames, rows and columns: a causal convolution to stride_t * stride_s^2 times the channels, unfolded.
+    """More frames, rows and columns: a causal convolution whose extra channels are unfolded.
 
     Every frame becomes `stride_t` frames, of which the first frame of a stream keeps only the last:
     1 + n frames become 1 + 2n with a stride of 2.

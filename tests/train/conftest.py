@@ -1,0 +1,99 @@
+"""A run small enough to count by hand: a linear map of latents, trained on clips known by name."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from vdit.data.loader import BatchLoader
+from vdit.data.order import ClipOrder
+from vdit.data.stack import LatentClip
+from vdit.parallel.engine import Engine, Parallel
+from vdit.train.ema import EMA
+from vdit.train.state import TrainState
+from vdit.train.step import StepOutput
+from vdit.types import ClipBatch
+
+
+class Latents:
+    """Clips of four numbers each; `wrong` are not finite."""
+
+    def __init__(self, count: int = 16, wrong: Sequence[int] = ()) -> None:
+        self.values = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+        self.values[list(wrong)] = float("nan")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> LatentClip:
+        return LatentClip(f"clip-{index}", self.values[index].reshape(4, 1, 1, 1), "", 8.0)
+
+
+def regression(module: nn.Module, batch: ClipBatch, generator: Generator) -> StepOutput:
+    """Learn the sum and the difference of the first two numbers; draws nothing."""
+    assert batch.latents is not None
+    x = batch.latents.flatten(1)
+    target = torch.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], dim=1)
+    loss = (module(x) - target).square().mean(1)
+    return StepOutput(loss, {"largest": loss.max().detach()})
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return Engine(Parallel(accelerator="cpu"))
+
+
+@pytest.fixture
+def loader() -> Callable[..., BatchLoader]:
+    """`loader(batch, **Latents' arguments)`"""
+
+    def build(batch: int, **latents) -> BatchLoader:
+        source = Latents(**latents)
+        return BatchLoader(source, ClipOrder(len(source), seed=0, batch=batch), workers=1)
+
+    return build
+
+
+@pytest.fixture
+def step() -> Callable[..., StepOutput]:
+    return regression
+
+
+def fresh(lr: float = 0.05, optimizer: str = "AdamW") -> TrainState:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    kind = getattr(torch.optim, optimizer)
+    return TrainState(module, kind(module.parameters(), lr=lr), EMA(module, 0.9), {"epoch": 0})
+
+
+@pytest.fixture
+def new_state() -> Callable[..., TrainState]:
+    """`new_state(lr=0.05, optimizer="AdamW")`: always the same weights."""
+    return fresh
+
+
+@pytest.fixture
+def ready(engine: Engine) -> Callable[..., tuple[TrainState, nn.Module]]:
+    """`ready(lr=0.05, optimizer="AdamW")`: the same state, and its module as the engine wraps it."""
+
+    def build(**settings) -> tuple[TrainState, nn.Module]:
+        state = fresh(**settings)
+        module, state.optimizer = engine.setup(state.module, state.optimizer)
+        return state, module
+
+    return build
+
+
+@pytest.fixture
+def snapshot() -> Callable[[TrainState], dict[str, Tensor]]:
+    """Every tensor that a step may change, copied."""
+
+    def copy(state: TrainState) -> dict[str, Tensor]:
+        tensors = {f"model {k}": v.clone() for k, v in state.module.state_dict().items()}
+        tensors |= {f"average {k}": v.clone() for k, v in state.ema.average.items()}
+        for number, moments in state.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer {number} {k}": torch.as_tensor(v).clone() for k, v in moments.items()}
+        return tensors
+
+    return copy

@@ -1,0 +1,236 @@
+import errno
+import json
+import resource
+import shutil
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import torch
+
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.state import TrainState
+from vdit.types import InputError
+
+FILES = ["ema.safetensors", "manifest.json", "model.safetensors", "optimizer.pt", "progress.json"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that the program catches."""
+
+
+def advance(state: TrainState, steps: int = 1) -> TrainState:
+    """Some training: weights, moments, average and counters all move."""
+    for _ in range(steps):
+        state.module(torch.randn(3, 4)).square().mean().backward()
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        state.ema.update(state.step)
+        state.step += 1
+        state.seconds += 0.5
+        state.position = {"epoch": 1, "batch_in_epoch": state.step}
+    return state
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_checkpoint_brings_everything_back(new_state, snapshot, tmp_path: Path):
+    state, checkpoints = advance(new_state(), 3), Checkpoints(tmp_path, keep=2)
+    checkpoints.save(state)
+    saved, moved = snapshot(state), snapshot(advance(state))
+    assert not equal(saved, moved)
+    other = new_state()
+    latest = checkpoints.latest()
+    assert latest is not None
+    latest.restore(other)
+    assert equal(snapshot(other), saved)
+    assert (other.step, other.seconds) == (3, 1.5)
+    assert other.position == {"epoch": 1, "batch_in_epoch": 3}
+    torch.manual_seed(7)
+    there = snapshot(advance(other))
+    latest.restore(state)
+    torch.manual_seed(7)
+    assert equal(snapshot(advance(state)), there)
+    assert sorted(file.name for file in latest.path.iterdir()) == FILES
+
+
+def test_no_checkpoint_is_none(tmp_path: Path):
+    assert Checkpoints(tmp_path / "absent", keep=1).latest() is None
+
+
+def test_only_the_newest_are_kept(new_state, tmp_path: Path):
+    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=2)
+    for _ in range(4):
+        checkpoints.save(advance(state))
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [3, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000003", "step_00000004"]
+
+
+def test_processes_that_do_not_write_only_read(new_state, tmp_path: Path):
+    Checkpoints(tmp_path, keep=1, writes=False).save(advance(new_state()))
+    assert list(tmp_path.iterdir()) == []
+
+
+OPERATIONS = [
+    "vdit.train.checkpoint.save_tensors",
+    "vdit.train.checkpoint.torch.save",
+    "vdit.train.checkpoint.sync",
+    "vdit.train.checkpoint.digest",
+    "vdit.train.checkpoint.shutil.rmtree",
+    "pathlib.Path.mkdir",
+    "pathlib.Path.write_text",
+    "pathlib.Path.rename",
+]
+
+
+def killed_at(number: int, after: bool, save, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run `save`, killed before or after its `number`-th operation on the disk; false if there are fewer."""
+    count = 0
+
+    def wrapped(operation):
+        def run(*arguments, **options):
+            nonlocal count
+            count += 1
+            if count == number and not after:
+                raise Killed
+            result = operation(*arguments, **options)
+            if count == number:
+                raise Killed
+            return result
+
+        return run
+
+    with monkeypatch.context() as patched:
+        for name in OPERATIONS:
+            patched.setattr(name, wrapped(resolve_name(name)))
+        try:
+            save()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_moment_there_is_a_whole_checkpoint(
+    new_state, snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+):
+    number, steps_found = 0, []
+    while True:
+        number += 1
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        torch.manual_seed(0)
+        state, checkpoints = advance(new_state(), 1), Checkpoints(tmp_path, keep=1)
+        checkpoints.save(state)
+        old = snapshot(state)
+        new = snapshot(advance(state))
+        killed = killed_at(number, after, lambda c=checkpoints, s=state: c.save(s), monkeypatch)
+        latest = Checkpoints(tmp_path, keep=1).latest()
+        assert latest is not None, f"operation {number}"
+        other = new_state()
+        latest.restore(other)
+        assert equal(snapshot(other), old if latest.step == 1 else new), f"operation {number}"
+        steps_found.append(latest.step)
+        checkpoints.save(state)  # the run goes on, and the next save sweeps up
+        checkpoints.save(advance(state))
+        assert [path.name for path in tmp_path.iterdir()] == ["step_00000003"]
+        if not killed:
+            break
+    assert number > 15  # every file is written, digested and flushed
+    assert steps_found == sorted(steps_found)  # one moment divides old from new
+    assert {1, 2} == set(steps_found)
+
+
+def test_remains_of_a_killed_save_are_swept_up(new_state, tmp_path: Path):
+    (tmp_path / ".writing_step_00000007").mkdir(parents=True)
+    (tmp_path / "step_00000009").mkdir()  # no manifest: not a checkpoint
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest() is None
+    checkpoints.save(advance(new_state()))
+    assert not (tmp_path / ".writing_step_00000007").exists()
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [1]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_file_is_found_and_named(new_state, tmp_path: Path, name: str, damage: str):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(advance(new_state()))
+    latest = checkpoints.latest()
+    assert latest is not None
+    file = latest.path / name
+    data = bytearray(file.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0x40
+        file.write_bytes(data)
+    elif damage == "cut":
+        file.write_bytes(data[:-3])
+    else:
+        file.unlink()
+    # A manifest that can still be read blames the file that it describes wrongly.
+    named = r"(manifest\.json|safetensors|\.pt)" if name == "manifest.json" else name
+    with pytest.raises(InputError, match=rf"{named} is damaged.*delete .*step_00000001 to fall back"):
+        latest.restore(new_state())
+
+
+def test_falling_back_means_deleting_the_damaged_one(new_state, snapshot, tmp_path: Path):
+    state, checkpoints = advance(new_state()), Checkpoints(tmp_path, keep=2)
+    checkpoints.save(state)
+    first = snapshot(state)
+    checkpoints.save(advance(state))
+    shutil.rmtree(tmp_path / "step_00000002")
+    latest, other = checkpoints.latest(), new_state()
+    assert latest is not None
+    latest.restore(other)
+    assert equal(snapshot(other), first)
+
+
+@pytest.mark.parametrize("operation", ["save_tensors", "torch.save", "sync", "digest"])
+def test_a_full_disk_is_a_sentence_and_harms_nothing(
+    new_state, snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+):
+    state, checkpoints = advance(new_state()), Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state)
+    before = snapshot(state)
+    advance(state)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"vdit.train.checkpoint.{operation}", full)
+        with pytest.raises(InputError, match=r"the disk is full: \d+ MiB left .*No checkpoint was harmed"):
+            checkpoints.save(state)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+    latest, other = checkpoints.latest(), new_state()
+    assert latest is not None
+    latest.restore(other)
+    assert equal(snapshot(other), before)
+    checkpoints.save(state)
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]
+
+
+@pytest.mark.parametrize("limit", [300, 1000, 2000])
+def test_files_the_system_cuts_short_are_a_sentence(new_state, tmp_path: Path, limit: int):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state := advance(new_state()))
+    sizes = {file.name: file.stat().st_size for file in (tmp_path / "step_00000001").iterdir()}
+    assert sizes["optimizer.pt"] > 2000  # the largest: torch's own writer meets the highest limit
+    assert sizes["model.safetensors"] < 1000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(InputError, match=r"could not be written to: .*No checkpoint was harmed"):
+            checkpoints.save(advance(state))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def test_the_manifest_states_every_file(new_state, tmp_path: Path):
+    Checkpoints(tmp_path, keep=1).save(advance(new_state()))
+    manifest = json.loads((tmp_path / "step_00000001/manifest.json").read_text())
+    assert manifest["step"] == 1
+    assert sorted(manifest["files"]) == sorted(set(FILES) - {"manifest.json"})

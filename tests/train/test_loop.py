@@ -1,0 +1,224 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.hooks.hook import Hook, due
+from vdit.train.loop import Loop, NonFinite, fit, optimise
+from vdit.train.optim import Optim, learning_rate
+from vdit.train.state import StepRecord, TrainState, step_generator
+from vdit.train.step import StepOutput
+from vdit.train.stop import StopRequest
+from vdit.types import InputError
+
+OPTIM = Optim(lr=0.05, warmup_steps=2)
+
+
+class Watch(Hook):
+    """Writes down when it is called."""
+
+    def __init__(self, then: Callable[[int], None] = lambda step: None) -> None:
+        self.calls: list[str] = []
+        self.records: list[StepRecord] = []
+        self.then = then
+
+    def start(self, state: TrainState) -> None:
+        self.calls.append(f"start {state.step}")
+
+    def after_step(self, state: TrainState, record: StepRecord) -> None:
+        self.calls.append(f"step {state.step}")
+        self.records.append(record)
+        self.then(state.step)
+
+    def finish(self, state: TrainState) -> None:
+        self.calls.append(f"finish {state.step}")
+
+
+def test_a_session_calls_hooks_saves_and_learns(engine, loader, step, ready, tmp_path: Path):
+    watch, (state, module), checkpoints = Watch(), ready(), Checkpoints(tmp_path, keep=9)
+    loop = Loop(steps=25, batch=4, save_every=10)
+    with loader(4) as batches:
+        left = fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, seed=0)
+        assert state.position == batches.state_dict()
+    assert left is None
+    assert watch.calls == ["start 0", *(f"step {i}" for i in range(1, 26)), "finish 25"]
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [10, 20, 25]
+    assert [record.rate for record in watch.records] == [learning_rate(OPTIM, i, 25) for i in range(25)]
+    assert watch.records[-1].loss < 0.5 * watch.records[0].loss
+    assert all(record.clips == 4 for record in watch.records)
+
+
+def test_a_finished_run_does_nothing(engine, loader, step, ready, snapshot, tmp_path: Path):
+    state, module = ready()
+    state.step = 5
+    before = snapshot(state)
+    with loader(4) as batches:
+        loop = Loop(steps=5, batch=4)
+        fit(state, module, step, batches, engine, Checkpoints(tmp_path, 1), [], loop, OPTIM, 0)
+    assert all(torch.equal(before[name], value) for name, value in snapshot(state).items())
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    engine, loader, step, ready, batch: int, accumulate: int
+):
+    """By plain gradient descent with rate 1, so that the weights moved by the gradient itself."""
+    moved = {}
+    for size, micro in ((8, 1), (batch, accumulate)):
+        state, module = ready(lr=1.0, optimizer="SGD")
+        before = [p.detach().clone() for p in state.module.parameters()]
+        with loader(size) as batches:
+            loop = Loop(steps=1, batch=size, accumulate=micro)
+            optim = Optim(clip_norm=1e6)
+            record = optimise(state, module, step, batches, engine, loop, optim, seed=0)
+        gradients = [a - p.detach() for a, p in zip(before, state.module.parameters(), strict=True)]
+        moved[size, micro] = [*gradients, record.loss, record.gradient_norm]
+        assert record.clips == 8
+    for whole, parts in zip(moved[8, 1], moved[batch, accumulate], strict=True):
+        assert whole.abs().max() > 1e-3
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step, ready):
+    with loader(2) as batches:
+        apart = [step(ready()[1], next(batches), torch.Generator()).metrics["largest"] for _ in range(2)]
+    state, module = ready()
+    with loader(2) as batches:
+        loop = Loop(steps=1, batch=2, accumulate=2)
+        record = optimise(state, module, step, batches, engine, loop, Optim(), seed=0)
+    assert apart[0] != apart[1]
+    torch.testing.assert_close(record.metrics["largest"], sum(apart) / 2)
+
+
+def test_gradients_are_clipped_to_the_limit(engine, loader, step, ready):
+    state, module = ready(lr=1.0, optimizer="SGD")
+    before = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach().clone()
+    with loader(8) as batches:
+        optim, loop = Optim(clip_norm=0.01), Loop(steps=1)
+        record = optimise(state, module, step, batches, engine, loop, optim, 0)
+    after = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach()
+    assert record.gradient_norm > 0.1
+    assert (before - after).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def assert_stopped_before_the_step(
+    state, module, step, batches, engine, snapshot, says: str, tmp_path: Path
+) -> str:
+    watch, checkpoints = Watch(), Checkpoints(tmp_path, keep=1)
+    before: list[dict] = []
+
+    def watched(module: nn.Module, batch, generator) -> StepOutput:
+        before[:] = [snapshot(state)]
+        return step(module, batch, generator)
+
+    loop = Loop(steps=8, batch=4)
+    with pytest.raises(NonFinite, match=says) as stopped:
+        fit(state, module, watched, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
+    after = snapshot(state)
+    assert before[0].keys() == after.keys()
+    assert all(torch.equal(before[0][name], after[name]) for name in after)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert watch.calls[-1] == f"finish {state.step}"
+    assert checkpoints.all() == []
+    return str(stopped.value)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(
+    engine, loader, step, ready, snapshot, tmp_path: Path
+):
+    state, module = ready()
+    with loader(4, wrong=[5, 11]) as batches:
+        said = assert_stopped_before_the_step(
+            state, module, step, batches, engine, snapshot, "non-finite loss or gradient at step", tmp_path
+        )
+    blamed = said.partition("clips with a non-finite loss: ")[2].partition(";")[0].split(", ")
+    assert set(blamed) <= {"clip-5", "clip-11"}
+    assert blamed != [""]
+    batch = said.partition("clips of the batch: ")[2].partition(". The weights")[0].split(", ")
+    assert len(batch) == 4
+    assert set(blamed) < set(batch)
+    assert f"The weights are those of step {state.step}" in said
+
+
+def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, ready, snapshot, tmp_path: Path):
+    def flat(module: nn.Module, batch, generator) -> StepOutput:
+        return StepOutput((module(batch.latents.flatten(1)) * 0).abs().sum(1).sqrt())  # sqrt' at 0
+
+    with loader(4) as batches:
+        says = "every loss is finite, the gradient is not"
+        state, module = ready()
+        said = assert_stopped_before_the_step(state, module, flat, batches, engine, snapshot, says, tmp_path)
+    assert said.count("clip-") == 4
+
+
+def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, ready, snapshot, tmp_path: Path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    watch = Watch(then=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 3 else None)
+    (state, module), checkpoints = ready(), Checkpoints(tmp_path, keep=1)
+    with loader(4) as batches:
+        loop = Loop(steps=9, batch=4)
+        left = fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
+    assert left == "SIGTERM"
+    assert watch.calls[-2:] == ["step 3", "finish 3"]
+    latest, (other, _) = checkpoints.latest(), ready()
+    assert latest is not None
+    latest.restore(other)
+    assert all(torch.equal(value, snapshot(state)[name]) for name, value in snapshot(other).items())
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_interrupt_does_not_wait():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.reason == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_going_on_from_a_checkpoint_is_going_on(engine, loader, step, ready, snapshot, tmp_path: Path):
+    def session(steps: int, restore: bool) -> TrainState:
+        (state, module), checkpoints = ready(), Checkpoints(tmp_path / "b", keep=1)
+        with loader(3) as batches:
+            if restore and (latest := checkpoints.latest()):
+                latest.restore(state)
+                batches.load_state_dict(state.position)
+            loop = Loop(steps=14, batch=3, save_every=5)
+            watch = Watch(then=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == steps else None)
+            saves = checkpoints if restore else Checkpoints(tmp_path / "a", keep=1)
+            fit(state, module, step, batches, engine, saves, [watch], loop, OPTIM, seed=0)
+        return state
+
+    whole = snapshot(session(steps=99, restore=False))
+    for steps in (4, 5, 11):
+        assert session(steps, restore=True).step == steps
+    parts = snapshot(session(steps=99, restore=True))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_randomness_is_a_function_of_seed_step_and_rank():
+    def draw(seed: int, step: int, rank: int) -> tuple[float, float]:
+        generator = step_generator(seed, step, rank, torch.device("cpu"))
+        return torch.rand((), generator=generator).item(), torch.rand(()).item()
+
+    places = [(seed, step, rank) for seed in range(3) for step in range(40) for rank in range(5)]
+    drawn = [draw(*place) for place in places]
+    assert len(set(drawn)) == len(places)
+    assert [draw(*place) for place in places] == drawn
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "expected"), [(10, 5, True), (9, 5, False), (12, 5, True), (3, 0, False), (12, 0, True)]
+)
+def test_due(step: int, every: int, expected: bool):
+    assert due(step, every, last=12) is expected
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "accumulate", "keep"])
+def test_counts_below_one_are_refused(name: str):
+    with pytest.raises(InputError, match=rf"loop\.{name} is 0, but must be at least 1"):
+        Loop(**({"steps": 1} | {name: 0}))

@@ -1,0 +1,138 @@
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vdit.train.hooks.metrics import Journal, Metrics
+from vdit.train.run_folder import RunFolder
+from vdit.train.state import StepRecord
+from vdit.types import InputError
+
+CONFIG = "out: runs/a\noptim:\n  lr: 0.001\nseed: 0\n"
+
+
+def test_a_run_is_claimed_once_and_found_again(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    assert folder.claim(CONFIG) is False
+    assert folder.claim(CONFIG) is True
+    assert folder.config.read_text() == CONFIG
+    assert folder.require() is folder
+    provenance = json.loads((folder.path / "provenance.json").read_text())
+    assert provenance["torch"] == torch.__version__
+    assert provenance["command"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "provenance.json"]
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    with pytest.raises(InputError) as refused:
+        folder.claim(CONFIG.replace("0.001", "0.002"))
+    said = str(refused.value)
+    assert "-  lr: 0.001" in said
+    assert "+  lr: 0.002" in said
+    assert "seed" not in said
+    assert "another --out" in said
+    assert folder.config.read_text() == CONFIG
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run: give another --out"):
+        RunFolder(tmp_path).claim(CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_and_one_of_a_killed_start_can_be_claimed(tmp_path: Path):
+    (tmp_path / ".writing_config").write_text("out: ru")
+    assert RunFolder(tmp_path).claim(CONFIG) is False
+    assert RunFolder(tmp_path).config.read_text() == CONFIG
+
+
+def test_a_place_that_is_no_folder_and_a_full_disk_are_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="could not be written to"):
+            RunFolder(path).claim(CONFIG)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"the disk is full.*The run was not begun"):
+        RunFolder(tmp_path / "run").claim(CONFIG)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"holds no run: it has no config\.yaml; train one with train\.py"):
+        RunFolder(tmp_path).require()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    return folder
+
+
+def test_rows_come_back_as_they_were_written(folder: RunFolder):
+    journal = Journal(folder, resumed_at=0)
+    journal.write(10, "train", {"loss": 0.5, "rate": 1e-3})
+    journal.write(10, "validation", {"psnr": 20})
+    assert folder.records() == [  # before it is closed: a killed run keeps its rows
+        {"step": 10, "kind": "train", "loss": 0.5, "rate": 1e-3},
+        {"step": 10, "kind": "validation", "psnr": 20.0},
+    ]
+    journal.close()
+
+
+def test_rows_after_the_resumed_step_are_dropped_with_a_line_cut_by_a_crash(folder: RunFolder):
+    journal = Journal(folder, resumed_at=0)
+    for step in (10, 20, 30):
+        journal.write(step, "train", {"loss": step / 10})
+    journal.close()
+    with folder.metrics.open("a") as file:
+        file.write('{"step": 40, "ki')
+    assert [row["step"] for row in folder.records()] == [10, 20, 30]
+    again = Journal(folder, resumed_at=20)
+    assert [row["step"] for row in folder.records()] == [10, 20]
+    again.write(30, "train", {"loss": 7.0})
+    again.close()
+    assert [(row["step"], row["loss"]) for row in folder.records()] == [(10, 1.0), (20, 2.0), (30, 7.0)]
+
+
+def test_a_run_without_metrics_has_no_rows(tmp_path: Path):
+    assert RunFolder(tmp_path).records() == []
+
+
+def record(step: int, loss: float) -> StepRecord:
+    value = torch.tensor(loss)
+    return StepRecord(step, value, 2 * value, 0.1 * step, 0.5, 8, {"kl": 3 * value})
+
+
+def test_metrics_are_means_since_the_last_row(folder: RunFolder, new_state):
+    hook = Metrics(Journal(folder, 0), every=2, steps=5)
+    hook.start(new_state())
+    for step in range(1, 6):
+        hook.after_step(new_state(), record(step, float(step)))
+    hook.finish(new_state())
+    rows = folder.records()
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    assert [row["loss"] for row in rows] == [1.5, 3.5, 5.0]
+    assert [row["gradient_norm"] for row in rows] == [3.0, 7.0, 10.0]
+    assert [row["kl"] for row in rows] == [4.5, 10.5, 15.0]
+    assert [row["rate"] for row in rows] == pytest.approx([0.2, 0.4, 0.5])
+    assert {row["step_seconds"] for row in rows} == {0.5}
+
+
+def test_steps_since_the_last_row_are_kept_when_a_session_ends_early(folder: RunFolder, new_state):
+    hook = Metrics(Journal(folder, 0), every=10, steps=100)
+    hook.start(new_state())
+    for step in range(1, 4):
+        hook.after_step(new_state(), record(step, float(step)))
+    hook.finish(new_state())
+    assert [(row["step"], row["loss"]) for row in folder.records()] == [(3, 2.0)]

@@ -1,0 +1,227 @@
+"""Judge a trained run on prompts it has never seen, and write its report.
+
+    python -m vdit score runs/demo
+    python -m vdit score runs/demo --clips 256 --guidance 4
+
+Writes the clips, scores.json and report.html into the run folder.
+"""
+
+import json
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vdit.types import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vdit.commands.trained import Trained
+    from vdit.eval.world_score import WorldScore
+    from vdit.sample.sampler import Sampler, Sampling
+    from vdit.world.source import WorldSource
+
+__all__ = ["main"]
+
+SHEET_CLIPS = 32
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Score a run; 0 when its report is written, whatever the score."""
+    options = _parser().parse_args(arguments)
+    _check(options)
+
+    from rich.console import Console
+
+    from vdit.commands.trained import load_trained
+    from vdit.eval.world_score import score_record
+
+    started, console = time.perf_counter(), Console()
+    with console.status(f"opening {options.run}"):
+        trained = load_trained(Path(options.run))
+        sampling = _overridden(trained.sampling, options)
+        source = _unseen(trained, sampling, options)
+        sampler = trained.task.sampler(sampling)
+        trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
+    files = [f"clips/held_out_{i:04d}.mp4" for i in range(len(source))]
+    score = _scored(trained, sampler, source, files, options, console)
+    settings = _settings(trained, sampler, options, time.perf_counter() - started)
+    record = score_record(score, files, settings)
+    (trained.folder.path / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
+    _report(trained, sampler, score, files, settings)
+    _print_table(score, console)
+    console.print(f"{trained.folder.path / 'report.html'}  {trained.folder.path / 'scores.json'}")
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="vdit score", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", help="folder of a text-to-video run trained on a world")
+    parser.add_argument("--clips", type=int, default=64, help="held-out prompts, each sampled once")
+    parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
+    parser.add_argument("--steps", type=int, help="solver steps")
+    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
+    return parser
+
+
+def _check(options: Namespace) -> None:
+    if options.clips < 2:
+        raise InputError(
+            f"--clips is {options.clips}, but must be at least 2: the floor judges each clip against "
+            "the scene of another"
+        )
+    if options.batch < 1:
+        raise InputError(f"--batch is {options.batch}, but must be at least 1")
+
+
+def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
+    given = {name: getattr(options, name) for name in ("guidance", "steps")}
+    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
+
+
+def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "WorldSource":
+    """Held-out scenes that neither training nor its validation has shown."""
+    from vdit.world.source import WorldSource
+
+    validated = trained.run.data.held_out
+    if not isinstance(validated, WorldSource):
+        raise InputError(
+            f"{options.run} was trained on a {type(validated).__name__}, which knows no truth to judge clips "
+            "by; score needs a run whose data.held_out is a WorldSource"
+        )
+    told = validated.level.describe(validated.scene(0))
+    source = WorldSource(
+        validated.level,
+        options.clips,
+        sampling.frames,
+        sampling.height,
+        sampling.width,
+        sampling.fps,
+        seed=options.seed,
+        held_out=True,
+        caption="short" if validated.caption(0) == told.short else "dense",
+    )
+    if source.scene(0) == validated.scene(0):
+        raise InputError(f"--seed {options.seed} draws the clips this run was validated on: choose another")
+    return source
+
+
+def _scored(
+    trained: "Trained",
+    sampler: "Sampler",
+    source: "WorldSource",
+    files: Sequence[str],
+    options: Namespace,
+    console: Any,
+) -> "WorldScore":
+    """Sample and judge under a progress bar, writing every clip as it comes."""
+    import torch
+    from rich.progress import Progress
+
+    from vdit.eval.world_score import score_world
+    from vdit.sample.video_file import contact_sheet, write_video
+
+    folder = trained.folder.path
+    for old in (folder / "clips").glob("held_out_*.mp4"):
+        old.unlink()
+    shown: list[tuple[Tensor, str]] = []
+
+    def keep(index: int, pixels: "Tensor") -> None:
+        prompt, seed = source.caption(index), str(options.seed + index)
+        facts = {"prompt": prompt, "seed": seed, "model": trained.name}
+        facts |= {name: str(value) for name, value in asdict(sampler.sampling).items()}
+        write_video(folder / files[index], pixels, sampler.sampling.fps, facts)
+        if index < SHEET_CLIPS:
+            shown.append((pixels, prompt))
+
+    @torch.inference_mode()
+    def reconstruct(pixels: "Tensor") -> "Tensor":
+        return sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu()
+
+    with Progress(console=console) as progress:
+        bars: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done)
+
+        score = score_world(source, sampler.sample, reconstruct, options.seed, options.batch, keep, advance)
+    contact_sheet(shown, folder / "clips" / "sheet.png")
+    return score
+
+
+def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
+    from vdit.train.run_folder import provenance
+
+    here = provenance()
+    return {
+        "run": trained.folder.path.resolve().name,
+        "step": trained.checkpoint.step,
+        "seed": options.seed,
+        "sampling": asdict(sampler.sampling),
+        "batch": options.batch,
+        "hardware": f"{here['machine']}, on {sampler.device}",
+        "vdit": here["vdit"],
+        "torch": here["torch"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _report(
+    trained: "Trained",
+    sampler: "Sampler",
+    score: "WorldScore",
+    files: Sequence[str],
+    settings: dict[str, Any],
+) -> None:
+    from vdit.eval.curves import read_rows
+    from vdit.eval.report import Report, write_report
+
+    folder = trained.folder
+    progress = json.loads((trained.checkpoint.path / "progress.json").read_text())
+    told = folder.path / "provenance.json"
+    training = json.loads(told.read_text()) if told.is_file() else {}
+    training |= {"steps": settings["step"], "seed": trained.run.seed}
+    training["time in steps"] = f"{progress['seconds']:.0f} s"
+    scoring = {
+        "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "
+        f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps}",
+        **{name: value for name, value in settings.items() if name not in ("run", "step", "sampling")},
+        "seconds": f"{settings['seconds']:.0f}, sampling, judging and opening the run",
+    }
+    facts = {"Training": training, "Sampling": settings["sampling"], "Scoring": scoring}
+    write_report(
+        Report(
+            run=settings["run"],
+            score=score,
+            videos=[folder.path / file for file in files],
+            size=(sampler.sampling.height, sampler.sampling.width),
+            training_seconds=progress["seconds"],
+            weights=sum(p.numel() for p in trained.task.denoiser.parameters() if p.requires_grad),
+            training=read_rows(folder.metrics),
+            codec_training=read_rows(folder.codec / "training.jsonl"),
+            facts={heading: {k: str(v) for k, v in rows.items()} for heading, rows in facts.items()},
+        ),
+        folder.path / "report.html",
+    )
+
+
+def _print_table(score: "WorldScore", console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{len(score.clips)} held-out prompts on the {score.level} world")
+    table.add_column("")
+    for name in ("model", "95%", "ceiling truth", "ceiling codec", "floor"):
+        table.add_column(name, justify="right")
+    for name, row in score.rows.items():
+        low, high = row.model.interval
+        shares = (row.ceiling_truth, row.ceiling_codec, row.floor)
+        others = [f"{share.value:.0%}" for share in shares]
+        table.add_row(name, f"{row.model.value:.0%}", f"{low:.0%} to {high:.0%}", *others)
+    console.print(table)
+    console.print(f"codec on the ground truth: {score.psnr:.1f} dB, worst clip {score.psnr_worst:.1f} dB")

@@ -1,0 +1,148 @@
+"""One turn of the training loop, and the bare arithmetic of the same step, ready to be timed.
+
+Random latents stand for clips and random tokens for a text model, so nothing needs to be trained before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vdit.conditions.caption import Caption
+from vdit.config import Run
+from vdit.data.loader import BatchLoader
+from vdit.data.order import ClipOrder
+from vdit.data.stack import LatentClip, stack
+from vdit.denoiser import Denoiser
+from vdit.parallel.engine import Engine
+from vdit.text.cache import CachedText
+from vdit.text.encoder import TextEncoder, pad
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.ema import EMA
+from vdit.train.flow_task import FlowTask
+from vdit.train.loop import fit
+from vdit.train.optim import build_optimizer
+from vdit.train.state import TrainState, step_generator
+from vdit.train.step import FlowStep
+from vdit.types import InputError, Tokens
+
+__all__ = ["StepRace"]
+
+CLIPS = 256
+TEXT_TOKENS = 16
+STRIDES = (4, 8, 8)
+"""Pixel frames, rows and columns a latent, of the codecs this project trains and imports."""
+
+
+class RandomText(TextEncoder):
+    """Draws the tokens of a prompt instead of computing them."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+
+    @property
+    def width(self) -> int:
+        return self._width
+
+    @property
+    def fingerprint(self) -> str:
+        return f"random {self._width}"
+
+    def encode(self, prompts: Sequence[str]) -> Tokens:
+        return pad([torch.randn(TEXT_TOKENS, self._width) for _ in prompts])
+
+
+class RandomClips:
+    """Latents of unit variance, drawn once."""
+
+    def __init__(self, size: tuple[int, int, int, int], fps: float) -> None:
+        self._clips = [LatentClip(f"random-{i}", torch.randn(size), f"prompt {i}", fps) for i in range(CLIPS)]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> LatentClip:
+        return self._clips[index]
+
+
+class StepRace:
+    """Both ways of doing one optimiser step, on the same module and the same optimiser state.
+
+    Use it in a `with` block: it ends the loader's threads.
+
+    Args:
+        run: a text-to-video run; of its text encoder, codec and clips nothing is used but their sizes.
+
+    Raises:
+        InputError: the run trains something else.
+    """
+
+    def __init__(self, run: Run) -> None:
+        if not isinstance(run.task, FlowTask):
+            raise InputError(
+                f"this configuration trains a {run.task.title}: give that of a text-to-video run"
+            )
+        backbone, sampling = run.task.denoiser.backbone, run.task.sampling
+        t, h, w = STRIDES
+        size = (1 + (sampling.frames - 1) // t, sampling.height // h, sampling.width // w)
+        clips = RandomClips((backbone.latent_channels, *size), sampling.fps)
+        self.denoiser = Denoiser(backbone, [Caption(CachedText(RandomText(backbone.text_width)))])
+        self.loop, self.optim, self.seed = replace(run.loop, accumulate=1), run.optim, run.seed
+        self.engine = Engine(run.parallel)
+        self.optimizer = build_optimizer(self.denoiser, run.optim)
+        self.module, wrapped = self.engine.setup(self.denoiser, self.optimizer)
+        order = ClipOrder(len(clips), run.seed, run.loop.batch)
+        self.batches = BatchLoader(clips, order, workers=run.data.workers)
+        self.objective = run.task.objective
+        self.step = FlowStep(self.denoiser, self.objective)
+        self.checkpoints = Checkpoints(Path(), keep=1, writes=False)
+        average = EMA(self.denoiser, run.loop.ema)
+        self.state = TrainState(self.denoiser, wrapped, average, self.batches.state_dict())
+        batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
+        assert batch.latents is not None  # RandomClips gives nothing else
+        generator = step_generator(self.seed, 0, self.engine.rank, self.engine.device)
+        self.signals = self.denoiser.signals(batch)
+        self.at = self.objective.draw(batch.latents, generator)
+
+    def __enter__(self) -> "StepRace":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.batches.close()
+
+    def turn(self) -> None:
+        """One step as `fit` takes it: data, noise, forward, backward, checks, clipping, optimiser, EMA."""
+        loop = replace(self.loop, steps=self.state.step + 1)
+        fit(
+            self.state,
+            self.module,
+            self.step,
+            self.batches,
+            self.engine,
+            self.checkpoints,
+            (),
+            loop,
+            self.optim,
+            self.seed,
+        )
+        self._finish()
+
+    def bare(self) -> None:
+        """Forward, backward and optimiser on a batch that is there, without any wrapper."""
+        velocity = self.denoiser(self.at.x, self.at.sigma, self.signals)
+        self.objective.loss(velocity, self.at).mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._finish()
+
+    def __str__(self) -> str:
+        weights = sum(p.numel() for p in self.denoiser.parameters()) / 1e6
+        latents = "x".join(map(str, self.at.x.shape))
+        device = self.engine.device
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        return f"{weights:.2f} M weights, latents {latents}, {device}{threads}"
+
+    def _finish(self) -> None:
+        if self.engine.device.type == "cuda":
+            torch.cuda.synchronize()
