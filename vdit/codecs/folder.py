@@ -1,4 +1,7 @@
-"""A codec on disk: a folder with `codec.json` (what it is) and `weights.safetensors`."""
+"""A codec on disk: a folder with `codec.json` (what it is) and `weights.safetensors`.
+
+Where the codec was trained here, `training.jsonl` beside them holds the numbers of that training.
+"""
 
 import hashlib
 import json
@@ -16,6 +19,7 @@ from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
 __all__ = ["codec_fingerprint", "copy_codec", "load_codec", "save_codec"]
 
 DESCRIPTION, WEIGHTS = "codec.json", "weights.safetensors"
+TRAINING = "training.jsonl"
 
 
 def save_codec(codec: VideoCodec, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -83,6 +87,8 @@ def copy_codec(source: Path, target: Path) -> None:
     with _aside(target) as copies:
         for name, copy in zip((WEIGHTS, DESCRIPTION), copies, strict=True):
             shutil.copyfile(source / name, copy)
+    if (source / TRAINING).is_file():
+        shutil.copyfile(source / TRAINING, target / TRAINING)
 
 
 @contextmanager

@@ -179,6 +179,7 @@ def _report(
     files: Sequence[str],
     settings: dict[str, Any],
 ) -> None:
+    from vdit.codecs.folder import TRAINING
     from vdit.eval.curves import read_rows
     from vdit.eval.report import Report, write_report
 
@@ -204,7 +205,7 @@ def _report(
             training_seconds=progress["seconds"],
             weights=sum(p.numel() for p in trained.task.denoiser.parameters() if p.requires_grad),
             training=read_rows(folder.metrics),
-            codec_training=read_rows(folder.codec / "training.jsonl"),
+            codec_training=read_rows(folder.codec / TRAINING),
             facts={heading: {k: str(v) for k, v in rows.items()} for heading, rows in facts.items()},
         ),
         folder.path / "report.html",

@@ -1,12 +1,13 @@
 """Training a codec: pixels in, the same pixels out."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import save_codec
+from vdit.codecs.folder import TRAINING, save_codec
 from vdit.data.stack import stack
 from vdit.eval.psnr import psnr
 from vdit.sample.video_file import contact_sheet, write_video
@@ -111,4 +112,5 @@ class CodecTask(Task):
         }
         if session.engine.main:
             save_codec(self.codec, session.folder.codec, facts)
+            shutil.copyfile(session.folder.metrics, session.folder.codec / TRAINING)
         session.console.print(f"codec exported to {session.folder.codec}")
