@@ -147,8 +147,8 @@ def changed(tmp_path: Path, old: str, new: str, file: Path = FIRST) -> str:
         ("out:", "outt: x\nout:", "outt"),
         ("    kl: 1.0e-5", "    kl: 1.0e-5\n    kll: 2", "kll"),
         ("CodecTask", "CodecTusk", "CodecTusk"),
-        ("{steps: 300", "{steps: many", "many"),
-        ("{steps: 300", "{steps: 0", "loop.steps is 0, but must be at least 1"),
+        ("{steps: 1000", "{steps: many", "many"),
+        ("{steps: 1000", "{steps: 0", "loop.steps is 0, but must be at least 1"),
         ("native_4x8x8.yaml", "absent.yaml", "absent.yaml cannot be read: No such file"),
     ],
 )

@@ -27,7 +27,8 @@ class Lengths(TextEncoder):
 
     def encode(self, prompts: Sequence[str]) -> Tokens:
         rows = [[float(len(word)) for word in prompt.split()] or [0.0] for prompt in prompts]
-        return pad([torch.tensor(row)[:, None] * torch.linspace(-1, 1, 6) for row in rows])
+        ramp = torch.linspace(-1, 1, 6, dtype=torch.float64)
+        return pad([torch.tensor(row, dtype=torch.float64)[:, None] * ramp for row in rows])
 
 
 class Deaf(VideoBackbone):
@@ -60,7 +61,8 @@ def denoiser(drop: float = 0.1) -> Denoiser:
     with torch.no_grad():
         for p in backbone.parameters():
             p.add_(0.2 * torch.randn(p.shape))
-    return Denoiser(backbone, [Caption(Lengths(), drop)])
+    # In float64: convolutions differ in the last bits from batch size to batch size.
+    return Denoiser(backbone, [Caption(Lengths(), drop)]).double()
 
 
 def batch(count: int) -> ClipBatch:
@@ -78,8 +80,8 @@ def test_slots_the_backbone_has_no_place_for_are_refused():
 
 
 def test_forward_gives_every_clip_its_sigma_and_its_caption():
-    model, latents = denoiser(), torch.randn(3, 4, 2, 4, 4)
-    sigma, signals = torch.tensor([0.1, 0.5, 0.9]), model.signals(batch(3))
+    model, latents = denoiser(), torch.randn(3, 4, 2, 4, 4).double()
+    sigma, signals = torch.tensor([0.1, 0.5, 0.9]).double(), model.signals(batch(3))
     velocity = model(latents, sigma, signals)
     assert velocity.shape == latents.shape
     for i in range(3):
@@ -90,8 +92,8 @@ def test_forward_gives_every_clip_its_sigma_and_its_caption():
 
 
 def test_both_branches_in_one_evaluation_are_the_branches():
-    model, latents = denoiser(), torch.randn(2, 4, 2, 4, 4)
-    sigma, signals = torch.tensor([0.3, 0.3]), model.signals(batch(2))
+    model, latents = denoiser(), torch.randn(2, 4, 2, 4, 4).double()
+    sigma, signals = torch.tensor([0.3, 0.3]).double(), model.signals(batch(2))
     nulls = model.nulls(signals)
     both = model(torch.cat([latents, latents]), torch.cat([sigma, sigma]), model.stack(signals, nulls))
     conditional, null = both.chunk(2)

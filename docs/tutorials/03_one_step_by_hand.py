@@ -101,6 +101,7 @@ def small_denoiser(codec: NativeCodec, drop: float) -> Denoiser:
         width=96,
         depth=3,
         heads=3,
+        overlap=0,
         rope_theta=8.0,
     )
     return Denoiser(backbone, [Caption(HashedWords(), drop)])

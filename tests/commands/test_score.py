@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vdit.commands.command import run_command
@@ -82,7 +83,9 @@ def test_sample_repeats_a_judged_clip(copied_run: CopiedRun, tmp_path: Path):
     judged, sampled = (
         open_video(file).read(0, 5).int() for file in (run / clip["file"], next(tmp_path.glob("again/*.mp4")))
     )
-    assert (judged - sampled).abs().max() <= 2
+    # Batches of another size differ in the last bits, which x264 may turn into other block decisions.
+    squared_error = (judged - sampled).float().square().mean()
+    assert 10 * torch.log10(255**2 / squared_error.clamp_min(1e-9)) > 40
 
 
 def configured(run: Path, change: Callable[[dict], None]) -> None:

@@ -30,7 +30,11 @@ def final_weights(run: Path) -> dict[str, bytes]:
     rows = [row for row in RunFolder(run).records() if row["kind"] == "train"]
     files["losses"] = json.dumps([(row["step"], row["loss"], row["gradient_norm"]) for row in rows]).encode()
     if (run / "codec").is_dir():
-        files |= {f"codec {file.name}": file.read_bytes() for file in (run / "codec").iterdir()}
+        files |= {
+            f"codec {file.name}": file.read_bytes()
+            for file in (run / "codec").iterdir()
+            if file.suffix != ".jsonl"
+        }
     return files
 
 
