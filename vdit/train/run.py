@@ -16,13 +16,13 @@ __all__ = ["train"]
 
 
 def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
-    """Train a task from its last checkpoint, or from the start.
+    """Train a task, whose `check` has passed, from its last checkpoint or from the start.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
 
     Raises:
-        InputError: clips, codec and backbone that do not fit, a damaged checkpoint, a full disk.
+        InputError: a damaged checkpoint, clips that cannot be encoded, a full disk.
         NonFinite: a loss or gradient that is not a number.
     """
     engine, folder, console = session.engine, session.folder, session.console
@@ -31,7 +31,6 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
     if latest is not None and latest.step >= loop.steps:
         console.print(f"{folder.path} is complete: {latest.step} steps done")
         return None
-    task.check(session.data)
     for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
         if isinstance(source, VideoSource):
             console.print(f"{name}: {source.report}", markup=False)
