@@ -10,6 +10,7 @@ from vdit.types import InputError
 SETTINGS = [
     pytest.param({}, id="4x4x4"),
     pytest.param({"kernel": (1, 3, 3)}, id="no-time-kernel"),
+    pytest.param({"encoder_blocks": None}, id="linear-encoder"),
     pytest.param({"kernel": (3, 1, 1)}, id="no-space-kernel"),
     pytest.param({"patch": 1, "strides": ((2, 1), (1, 2))}, id="2x2x2-patch1"),
     pytest.param({"patch": 4, "strides": ((1, 1), (2, 2))}, id="2x8x8-patch4"),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vdit.models.native.dit import NativeDiT, token_sigma
+from vdit.nn.precondition import precondition
 from vdit.types import DenoiserInput, InputError, Slot, Tokens
 
 
@@ -40,11 +41,12 @@ def in_double(inputs: DenoiserInput) -> DenoiserInput:
     return DenoiserInput(inputs.latents.double(), inputs.sigma, text)
 
 
-def test_a_fresh_model_gives_zero_velocity_and_a_gradient():
-    model = tiny()
-    velocity = model(some_input())
+def test_a_fresh_model_gives_the_linear_guess_and_a_gradient():
+    model, inputs = tiny(), some_input()
+    velocity = model(inputs)
     assert velocity.shape == (2, 4, 3, 4, 6)
-    assert torch.equal(velocity, torch.zeros_like(velocity))
+    guess = precondition(inputs.latents, inputs.sigma, torch.zeros_like(velocity))
+    torch.testing.assert_close(velocity, guess)
     (velocity - 1).square().mean().backward()
     assert model.patch_out.weight.grad is not None
     assert model.patch_out.weight.grad.abs().max() > 0
@@ -111,12 +113,12 @@ def test_runs_in_half_precision():
 
 
 def test_clips_of_a_batch_do_not_see_each_other():
-    model, inputs = awake(tiny()), some_input()
+    model, inputs = awake(tiny()).double(), in_double(some_input())
     assert inputs.text is not None
     alone = DenoiserInput(
         inputs.latents[1:], inputs.sigma[1:], Tokens(inputs.text.values[1:], inputs.text.mask[1:])
     )
-    torch.testing.assert_close(model(alone), model(inputs)[1:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(alone), model(inputs)[1:], atol=1e-6, rtol=1e-6)
 
 
 def test_every_latent_can_reach_every_velocity():
@@ -172,7 +174,8 @@ def test_overfits_one_clip():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert math.isclose(losses[0], 2, rel_tol=0.3)  # zero velocity: the variance of noise - x0
+    left = (1 / (sigma**2 + (1 - sigma) ** 2)).mean().item()
+    assert math.isclose(losses[0], left, rel_tol=0.3)
     assert losses[-1] < losses[0] / 10
 
 

@@ -19,3 +19,8 @@ def test_fourier_is_cosines_and_sines_of_thousandths():
 def test_fourier_tells_neighbouring_sigmas_apart():
     rows = fourier(torch.linspace(0, 1, 1001), 256)
     assert torch.cdist(rows, rows).fill_diagonal_(1e9).min() > 0.3
+
+
+def test_fourier_of_a_small_scale_varies_slowly():
+    close, far = (fourier(torch.tensor([0.0, gap]), 256, scale=30, theta=300) for gap in (0.01, 0.5))
+    assert (close[0] - close[1]).norm() < 0.1 * (far[0] - far[1]).norm()

@@ -49,7 +49,13 @@ class VideoBackbone(nn.Module, ABC):
 
     @abstractmethod
     def unembed(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b c t h w"]:
-        """Turn tokens into velocity."""
+        """Turn tokens into the network's output."""
+
+    def velocity(
+        self, output: Float[Tensor, "b c t h w"], inputs: DenoiserInput
+    ) -> Float[Tensor, "b c t h w"]:
+        """The velocity that an output stands for; a family whose output is another quantity converts here."""
+        return output
 
     @abstractmethod
     def check_shape(self, t: int, h: int, w: int) -> None:
@@ -60,7 +66,7 @@ class VideoBackbone(nn.Module, ABC):
         x, stream = self.embed(inputs)
         for block in self.blocks:
             x = block(x, stream)
-        return self.unembed(x, stream)
+        return self.velocity(self.unembed(x, stream), inputs)
 
     def check_slots(self, wanted: frozenset[Slot]) -> None:
         """Refuse conditions this family has no place for. Raises InputError."""

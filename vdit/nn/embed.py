@@ -9,13 +9,19 @@ from torch import Tensor
 __all__ = ["fourier"]
 
 
-def fourier(sigma: Float[Tensor, "*shape"], channels: int) -> Float[Tensor, "*shape channels"]:
-    """Cosines and sines of diffusion time at `channels` / 2 frequencies from 1 to 1e-4 per thousandth.
+def fourier(
+    sigma: Float[Tensor, "*shape"], channels: int, scale: float = 1000.0, theta: float = 10_000.0
+) -> Float[Tensor, "*shape channels"]:
+    """Cosines and sines of diffusion time at `channels` / 2 frequencies (Vaswani et al. 2017, sec. 3.5).
 
-    `sigma` lies in [0, 1] and is scaled by 1000, so that the ladder of Vaswani et al. 2017 (sec. 3.5)
-    fits it as it fits the step counts of DDPM.
+    Args:
+        sigma: in [0, 1].
+        channels: of the result; even.
+        scale: the highest frequency, in radians from sigma 0 to 1. The default takes sigma in thousandths,
+            as the step counts of DDPM. A model of few steps learns sooner what varies slowly.
+        theta: the highest frequency over the lowest.
     """
     half = channels // 2
-    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=sigma.device) / half)
-    angle = 1000.0 * sigma[..., None].float() * frequency
+    frequency = scale * torch.exp(-math.log(theta) * torch.arange(half, device=sigma.device) / half)
+    angle = sigma[..., None].float() * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)

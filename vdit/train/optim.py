@@ -51,7 +51,7 @@ def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
         {"params": list(compress(trainable, kernels)), "weight_decay": optim.weight_decay},
         {"params": list(compress(trainable, map(not_, kernels))), "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:

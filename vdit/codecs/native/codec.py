@@ -7,7 +7,8 @@
             └─ conv ── [residual ── up] x stages ── depth-to-space ───────┘
 
 The linear code is found in closed form before the first step (principal components), and the networks
-start at zero: training begins at the best linear codec and can only improve on it.
+start at zero: training begins at the best linear codec and can only improve on it. The network of the
+encoder may be left out.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ class NativeCodec(VideoCodec):
         latent_channels: channels of a latent.
         patch: pixels of one side of the square that enters and leaves as channels.
         widths: channels at each stage, from pixels to latents.
-        encoder_blocks: residual blocks at each stage of the encoder.
+        encoder_blocks: residual blocks at each stage of the encoder; None leaves the encoder linear. Linear
+            latents reconstruct a little worse and are much easier to model than those of a network.
         decoder_blocks: residual blocks at each stage of the decoder.
         strides: (time, space) stride between one stage and the next; each 1 or 2.
         kernel: frames, rows and columns of the residual blocks' convolutions.
@@ -61,7 +63,7 @@ class NativeCodec(VideoCodec):
         latent_channels: int = 16,
         patch: int = 4,
         widths: Sequence[int] = (64, 128, 128),
-        encoder_blocks: Sequence[int] = (0, 1, 2),
+        encoder_blocks: Sequence[int] | None = (0, 1, 2),
         decoder_blocks: Sequence[int] = (1, 2, 2),
         strides: Sequence[tuple[int, int]] = ((2, 2), (2, 1)),
         kernel: tuple[int, int, int] = (3, 3, 3),
@@ -69,7 +71,10 @@ class NativeCodec(VideoCodec):
     ) -> None:
         super().__init__()
         stages = len(widths)
-        if not len(encoder_blocks) == len(decoder_blocks) == len(strides) + 1 == stages:
+        counts = {len(decoder_blocks), len(strides) + 1} | (
+            {len(encoder_blocks)} if encoder_blocks else set()
+        )
+        if counts != {stages}:
             raise InputError(
                 f"{stages} widths need {stages} block counts on each side and {stages - 1} strides"
             )
@@ -79,7 +84,7 @@ class NativeCodec(VideoCodec):
             "latent_channels": latent_channels,
             "patch": patch,
             "widths": list(widths),
-            "encoder_blocks": list(encoder_blocks),
+            "encoder_blocks": None if encoder_blocks is None else list(encoder_blocks),
             "decoder_blocks": list(decoder_blocks),
             "strides": [list(stride) for stride in strides],
             "kernel": list(kernel),
@@ -89,35 +94,20 @@ class NativeCodec(VideoCodec):
         self.stride_t, self.stride_s = 1, patch
         for stride_t, stride_s in strides:
             self.stride_t, self.stride_s = self.stride_t * stride_t, self.stride_s * stride_s
-
-        def residual(stage: int, blocks: Sequence[int]) -> list[nn.Module]:
-            return [ResidualBlock(widths[stage], kernel) for _ in range(blocks[stage])]
-
-        encoder: list[nn.Module] = [CausalConv3d(3 * patch**2, widths[0])]
-        decoder: list[nn.Module] = [CausalConv3d(latent_channels, widths[-1])]
-        for i in range(stages):
-            encoder += residual(i, encoder_blocks)
-            decoder += residual(stages - 1 - i, decoder_blocks)
-            if i < stages - 1:
-                encoder.append(Downsample(widths[i], widths[i + 1], strides[i]))
-                decoder.append(
-                    Upsample(widths[stages - 1 - i], widths[stages - 2 - i], strides[stages - 2 - i])
-                )
-        # A variance of 1 would drown the code in noise before the network has learnt to protect it.
-        encoder += [
-            Silence(
-                widths[-1], 2 * latent_channels, [0.0] * latent_channels + [LOGVAR_START] * latent_channels
-            )
-        ]
-        decoder += [Silence(widths[0], 3 * patch**2)]
         self.linear = LinearCode(latent_channels, self.stride_t, self.stride_s)
-        self.encoder, self.decoder = Chain(encoder), Chain(decoder)
+        self.encoder = None
+        if encoder_blocks is not None:
+            self.encoder = build_encoder(latent_channels, patch, widths, encoder_blocks, strides, kernel)
+        self.decoder = build_decoder(latent_channels, patch, widths, decoder_blocks, strides, kernel)
         self.register_statistics()
 
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
+        code = self.linear.encode(pixels, memory)
+        if self.encoder is None:
+            return Posterior(code, torch.full_like(code, LOGVAR_START))
         x = rearrange(pixels, "b c t (h ph) (w pw) -> b (c ph pw) t h w", ph=self.patch, pw=self.patch)
         mean, logvar = self.encoder(x, memory).chunk(2, dim=1)
-        return Posterior(self.linear.encode(pixels, memory) + mean, logvar.clamp(*LOGVAR_RANGE))
+        return Posterior(code + mean, logvar.clamp(*LOGVAR_RANGE))
 
     def reconstruct(
         self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
@@ -128,6 +118,43 @@ class NativeCodec(VideoCodec):
 
     def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
         self.linear.fit(pixels, self.settings["whitening"])
+
+
+def build_encoder(
+    latent_channels: int,
+    patch: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[tuple[int, int]],
+    kernel: tuple[int, int, int],
+) -> Chain:
+    """From squares of pixels as channels to the mean and log-variance of latents, both at their start."""
+    layers: list[nn.Module] = [CausalConv3d(3 * patch**2, widths[0])]
+    for i, width in enumerate(widths):
+        if i > 0:
+            layers.append(Downsample(widths[i - 1], width, strides[i - 1]))
+        layers += [ResidualBlock(width, kernel) for _ in range(blocks[i])]
+    # A variance of 1 would drown the code in noise before the network has learnt to protect it.
+    start = [0.0] * latent_channels + [LOGVAR_START] * latent_channels
+    return Chain([*layers, Silence(widths[-1], 2 * latent_channels, start)])
+
+
+def build_decoder(
+    latent_channels: int,
+    patch: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[tuple[int, int]],
+    kernel: tuple[int, int, int],
+) -> Chain:
+    """From latents to squares of pixels as channels, the encoder's stages in reverse."""
+    layers: list[nn.Module] = [CausalConv3d(latent_channels, widths[-1])]
+    for i, count in enumerate(blocks):
+        stage = len(widths) - 1 - i
+        layers += [ResidualBlock(widths[stage], kernel) for _ in range(count)]
+        if stage > 0:
+            layers.append(Upsample(widths[stage], widths[stage - 1], strides[stage - 1]))
+    return Chain([*layers, Silence(widths[0], 3 * patch**2)])
 
 
 class Silence(nn.Module):

@@ -1,9 +1,10 @@
 """The native video diffusion transformer. If you read one file of this project, read this one.
 
-    noisy latents b c t h w ── patches ── position ─┐
-                                                    ├─ blocks ── norm ── patches ── velocity
-    sigma b t h w ── fourier ── MLP ── vector ──────┤
-    text b m d_text ── norm ── MLP ─────────────────┘
+    noisy latents b c t h w ─┬─ patches ── position ─┐
+                             │                       ├─ blocks ── norm ── patches ── (+) ── velocity
+    sigma b t h w ───────────│─ fourier ── MLP ──────┤                                │
+    text b m d_text ─────────│─ norm ── MLP ─────────┘                                │
+                             └─ the linear guess of velocity ─────────────────────────┘
 
 Peebles & Xie 2023 (DiT) with tokens cut from space and time, rotary positions over frame, row and
 column, normalised queries and keys, and text by cross-attention.
@@ -19,12 +20,14 @@ from vdit.nn.attention import Attention
 from vdit.nn.embed import fourier
 from vdit.nn.mlp import MLP
 from vdit.nn.modulation import Modulation, modulate
+from vdit.nn.precondition import precondition
 from vdit.nn.rope import grid_positions, rotation
 from vdit.types import DenoiserInput, InputError, Slot
 
 __all__ = ["NativeDiT"]
 
 SIGMA_CHANNELS = 256
+SIGMA_LADDER = (30.0, 300.0)  # highest frequency, and its ratio to the lowest
 
 
 class Block(nn.Module):
@@ -84,7 +87,7 @@ class NativeDiT(VideoBackbone):
         patch: tuple[int, int, int] = (1, 2, 2),
         mlp_ratio: float = 4.0,
         overlap: int = 1,
-        rope_theta: float = 100.0,
+        rope_theta: float = 10.0,
     ) -> None:
         super().__init__()
         if width % heads or (width // heads) % 2:
@@ -106,10 +109,10 @@ class NativeDiT(VideoBackbone):
         self.initialise()
 
     def initialise(self) -> None:
-        """Every block starts as the identity and the velocity as zero (adaLN-Zero)."""
+        """Every block starts as the identity (adaLN-Zero) and the velocity as the linear guess."""
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.get_parameter("patch_out.bias"))
-        nn.init.zeros_(self.position_in.weight)
+        nn.init.normal_(self.position_in.weight, std=self.position_in.in_features**-0.5)
 
     def check_shape(self, t: int, h: int, w: int) -> None:
         if t % self.patch[0] or h % self.patch[1] or w % self.patch[2]:
@@ -127,7 +130,7 @@ class NativeDiT(VideoBackbone):
         x = rearrange(self.patch_in(inputs.latents), "b d t h w -> b (t h w) d")  # b c t h w -> b n d
 
         sigma = token_sigma(inputs.sigma, self.patch, (t, h, w))  # b #t #h #w -> b #n
-        vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS).to(x.dtype))  # b #n d
+        vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS, *SIGMA_LADDER).to(x.dtype))  # b #n d
 
         text = self.text_in(self.text_norm(inputs.text.values))  # b m d_text -> b m d
         weight = inputs.text.mask[..., None].to(text.dtype)  # b m 1
@@ -146,6 +149,11 @@ class NativeDiT(VideoBackbone):
         x = rearrange(modulate(self.norm_out(x), last), "b (t h w) d -> b d t h w", t=t, h=h, w=w)
         x = self.patch_out(x)  # b d t h w -> b (c pt ph pw) t h w
         return rearrange(x, "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)", pt=pt, ph=ph, pw=pw)
+
+    def velocity(
+        self, output: Float[Tensor, "b c t h w"], inputs: DenoiserInput
+    ) -> Float[Tensor, "b c t h w"]:
+        return precondition(inputs.latents, inputs.sigma, output)
 
 
 def absolute(positions: Float[Tensor, "1 n 3"], theta: float, width: int) -> Float[Tensor, "1 n d"]:
