@@ -30,7 +30,7 @@ def _world(clips: int, **more: Any) -> dict[str, Any]:
 
 def _config(folder: Path, name: str, task: dict[str, Any]) -> Path:
     data = {"train": _world(16), "held_out": _world(4, seed=1, held_out=True)}
-    loop = {"steps": 2, "batch": 4}
+    loop = {"steps": 2, "batch": 4, "save_every": 1}
     values = {"out": str(folder / name), "task": task, "data": data, "loop": loop}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump({**values, "parallel": {"accelerator": "cpu"}}))

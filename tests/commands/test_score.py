@@ -74,6 +74,16 @@ def test_a_run_trained_on_dense_captions_is_asked_in_dense_captions(copied_run: 
     assert json.loads((run / "scores.json").read_text())["clips"][1]["prompt"] == unseen.caption(1)
 
 
+def test_an_earlier_checkpoint_is_judged_elsewhere(copied_run: CopiedRun, tmp_path: Path):
+    run, out = copied_run(), tmp_path / "at_1"
+    before = sorted(run.rglob("*"))
+    score([str(run), "--clips", "2", "--steps", "1", "--checkpoint", "1", "--out", str(out)])
+    assert sorted(run.rglob("*")) == before
+    assert json.loads((out / "scores.json").read_text())["step"] == 1
+    assert read_metadata(out / "clips" / "held_out_0000.mp4")["model"] == "tiny step 1"
+    assert (out / "report.html").is_file()
+
+
 def test_sample_repeats_a_judged_clip(copied_run: CopiedRun, tmp_path: Path):
     run = copied_run()
     score([str(run), "--clips", "3", "--steps", "2"])
@@ -100,6 +110,7 @@ def configured(run: Path, change: Callable[[dict], None]) -> None:
         (["--clips", "1"], "--clips is 1, but must be at least 2"),
         (["--batch", "0"], "--batch is 0, but must be at least 1"),
         (["--steps", "0"], "steps 0 at least 1"),
+        (["--checkpoint", "7"], "has no checkpoint of step 7: it has 1, 2"),
         (["--seed", "-1"], "seed is -1, but must be at least 0"),
         (["--seed", "1"], "--seed 1 draws the clips this run was validated on"),
     ],

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     from vdit.commands.trained import load_trained
     from vdit.sample.video_file import contact_sheet, write_video
 
-    trained = load_trained(Path(options.run))
+    trained = load_trained(Path(options.run), options.checkpoint)
     sampling = _overridden(trained.sampling, options)
     sampler = trained.task.sampler(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
@@ -71,6 +71,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first clip; each next clip takes the next"
     )
+    parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
     parser.add_argument("--frames", type=int, help="pixel frames: 1 + 4n for a 4x8x8 codec")
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
     parser.add_argument("--fps", type=float)

@@ -2,8 +2,9 @@
 
     python -m vdit score runs/demo
     python -m vdit score runs/demo --clips 256 --guidance 4
+    python -m vdit score runs/demo --checkpoint 1000 --out runs/demo/at_1000
 
-Writes the clips, scores.json and report.html into the run folder.
+Writes the clips, scores.json and report.html into the run folder, or the folder it is told.
 """
 
 import json
@@ -41,19 +42,20 @@ def main(arguments: Sequence[str]) -> int:
 
     started, console = time.perf_counter(), Console()
     with console.status(f"opening {options.run}"):
-        trained = load_trained(Path(options.run))
+        trained = load_trained(Path(options.run), options.checkpoint)
+        out = Path(options.out or options.run)
         sampling = _overridden(trained.sampling, options)
         source = _unseen(trained, sampling, options)
         sampler = trained.task.sampler(sampling)
         trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
     files = [f"clips/held_out_{i:04d}.mp4" for i in range(len(source))]
-    score = _scored(trained, sampler, source, files, options, console)
+    score = _scored(trained, sampler, source, out, files, options, console)
     settings = _settings(trained, sampler, options, time.perf_counter() - started)
     record = score_record(score, files, settings)
-    (trained.folder.path / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
-    _report(trained, sampler, score, files, settings)
+    (out / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
+    _report(trained, sampler, score, out, files, settings)
     _print_table(score, console)
-    console.print(f"{trained.folder.path / 'report.html'}  {trained.folder.path / 'scores.json'}")
+    console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
     return 0
 
 
@@ -64,6 +66,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
     parser.add_argument("--steps", type=int, help="solver steps")
+    parser.add_argument(
+        "--checkpoint", type=int, help="the training step to judge, if not the last one saved"
+    )
+    parser.add_argument("--out", help="folder for what is written, if not the run's own")
     parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
     return parser
 
@@ -114,6 +120,7 @@ def _scored(
     trained: "Trained",
     sampler: "Sampler",
     source: "WorldSource",
+    out: Path,
     files: Sequence[str],
     options: Namespace,
     console: Any,
@@ -125,8 +132,8 @@ def _scored(
     from vdit.eval.world_score import score_world
     from vdit.sample.video_file import contact_sheet, write_video
 
-    folder = trained.folder.path
-    for old in (folder / "clips").glob("held_out_*.mp4"):
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    for old in (out / "clips").glob("held_out_*.mp4"):
         old.unlink()
     shown: list[tuple[Tensor, str]] = []
 
@@ -134,7 +141,7 @@ def _scored(
         prompt, seed = source.caption(index), str(options.seed + index)
         facts = {"prompt": prompt, "seed": seed, "model": trained.name}
         facts |= {name: str(value) for name, value in asdict(sampler.sampling).items()}
-        write_video(folder / files[index], pixels, sampler.sampling.fps, facts)
+        write_video(out / files[index], pixels, sampler.sampling.fps, facts)
         if index < SHEET_CLIPS:
             shown.append((pixels, prompt))
 
@@ -151,7 +158,7 @@ def _scored(
             progress.update(bars[stage], completed=done)
 
         score = score_world(source, sampler.sample, reconstruct, options.seed, options.batch, keep, advance)
-    contact_sheet(shown, folder / "clips" / "sheet.png")
+    contact_sheet(shown, out / "clips" / "sheet.png")
     return score
 
 
@@ -176,6 +183,7 @@ def _report(
     trained: "Trained",
     sampler: "Sampler",
     score: "WorldScore",
+    out: Path,
     files: Sequence[str],
     settings: dict[str, Any],
 ) -> None:
@@ -200,7 +208,7 @@ def _report(
         Report(
             run=settings["run"],
             score=score,
-            videos=[folder.path / file for file in files],
+            videos=[out / file for file in files],
             size=(sampler.sampling.height, sampler.sampling.width),
             training_seconds=progress["seconds"],
             weights=sum(p.numel() for p in trained.task.denoiser.parameters() if p.requires_grad),
@@ -208,7 +216,7 @@ def _report(
             codec_training=read_rows(folder.codec / TRAINING),
             facts={heading: {k: str(v) for k, v in rows.items()} for heading, rows in facts.items()},
         ),
-        folder.path / "report.html",
+        out / "report.html",
     )
 
 

@@ -16,7 +16,7 @@ __all__ = ["Trained", "load_trained"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A text-to-video run with the averaged weights of its last checkpoint in place.
+    """A text-to-video run with the averaged weights of a checkpoint in place.
 
     Attributes:
         run: its configuration, built.
@@ -41,16 +41,14 @@ class Trained:
         return f"{self.folder.path.name} step {self.checkpoint.step}"
 
 
-def load_trained(path: Path) -> Trained:
-    """Open the run in `path`.
+def load_trained(path: Path, step: int | None = None) -> Trained:
+    """Open the run in `path`, at its last checkpoint or at that of `step`.
 
     Raises:
-        InputError: it holds no run, no checkpoint, or a run that trains something else.
+        InputError: it holds no run, no such checkpoint, or a run that trains something else.
     """
     folder = RunFolder(path).require()
-    checkpoint = Checkpoints(folder.checkpoints, keep=1).latest()
-    if checkpoint is None:
-        raise InputError(f"{path} has no checkpoint yet: train it first")
+    checkpoint = _chosen(Checkpoints(folder.checkpoints, keep=1).all(), path, step)
     run = build_run(load_run(folder.config))
     if not isinstance(run.task, FlowTask):
         raise InputError(f"{path} trained a {run.task.title}; sampling needs a text-to-video run")
@@ -61,3 +59,13 @@ def load_trained(path: Path) -> Trained:
     if unexpected or set(missing) - buffers:
         raise InputError(f"{checkpoint.average} does not fit the configuration of {path}: {missing[:5]}")
     return Trained(run, run.task, checkpoint, folder)
+
+
+def _chosen(saved: list[Checkpoint], path: Path, step: int | None) -> Checkpoint:
+    if not saved:
+        raise InputError(f"{path} has no checkpoint yet: train it first")
+    for checkpoint in reversed(saved):
+        if step in (None, checkpoint.step):
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in saved)
+    raise InputError(f"{path} has no checkpoint of step {step}: it has {steps}; loop.keep says how many stay")

@@ -96,7 +96,11 @@ class NativeCodec(VideoCodec):
             self.stride_t, self.stride_s = self.stride_t * stride_t, self.stride_s * stride_s
         self.linear = LinearCode(latent_channels, self.stride_t, self.stride_s)
         self.encoder = None
-        if encoder_blocks is not None:
+        if encoder_blocks is None:
+            self.linear.to_code.requires_grad_(
+                False
+            )  # no step improves on the closed form, and each adds noise
+        else:
             self.encoder = build_encoder(latent_channels, patch, widths, encoder_blocks, strides, kernel)
         self.decoder = build_decoder(latent_channels, patch, widths, decoder_blocks, strides, kernel)
         self.register_statistics()
