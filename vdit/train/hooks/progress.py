@@ -1,5 +1,6 @@
 """The progress bar, with loss, speed and the time that is left."""
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -9,6 +10,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from vdit.train.hooks.hook import Hook
 from vdit.train.state import StepRecord, TrainState
@@ -23,7 +25,7 @@ class ProgressBar(Hook):
 
     def __init__(self, title: str, steps: int, console: Console) -> None:
         self.title, self.steps, self.console = title, steps, console
-        self._loss: float | None = None
+        self._loss: Tensor | None = None
         self._spoke = 0.0
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -44,21 +46,17 @@ class ProgressBar(Hook):
             self.console.print(f"{self.title}: {state.step} of {self.steps} steps done")
 
     def after_step(self, state: TrainState, record: StepRecord) -> None:
+        self._loss = record.loss if self._loss is None else torch.lerp(self._loss, record.loss, 0.1)
         if self.console.is_terminal:
             if record.step % 5 == 0 or record.step == self.steps:
-                self._bar.update(self._task, completed=record.step, loss=f"{self._smooth(record):.4f}")
+                self._bar.update(self._task, completed=record.step, loss=f"{self._loss.item():.4f}")
         elif state.seconds - self._spoke > PLAIN_LINE_SECONDS or record.step == self.steps:
             self._spoke = state.seconds
             left = (self.steps - record.step) * state.seconds / record.step
             self.console.print(
-                f"{self.title}: step {record.step}/{self.steps}  loss {self._smooth(record):.4f}  "
+                f"{self.title}: step {record.step}/{self.steps}  loss {self._loss.item():.4f}  "
                 f"{record.seconds:.2f} s/step  {left / 60:.1f} min left"
             )
 
     def finish(self, state: TrainState) -> None:
         self._bar.stop()
-
-    def _smooth(self, record: StepRecord) -> float:
-        loss = record.loss.item()
-        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
-        return self._loss
