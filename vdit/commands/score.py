@@ -199,7 +199,8 @@ def _report(
     training["time in steps"] = f"{progress['seconds']:.0f} s"
     scoring = {
         "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "
-        f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps}",
+        f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps} "
+        f"--checkpoint {settings['step']} --out {out}",
         **{name: value for name, value in settings.items() if name not in ("run", "step", "sampling")},
         "seconds": f"{settings['seconds']:.0f}, sampling, judging and opening the run",
     }
