@@ -48,6 +48,18 @@ def test_moving_weights_are_weighed_by_the_decay():
     torch.testing.assert_close(ema.average["weight"], expected)
 
 
+def test_updates_in_intervals_weigh_as_much_as_the_steps_between():
+    linear, weight = module(), torch.ones(2, 3)
+    ema, start = EMA(linear, decay=0.5, every=4), linear.weight.detach().clone()
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+    for step in range(8, 11):
+        ema.update(step)
+        assert torch.equal(ema.average["weight"], start)
+    ema.update(11)
+    torch.testing.assert_close(ema.average["weight"], weight + 0.5**4 * (start - weight))
+
+
 def test_decay_zero_follows_exactly():
     linear = module()
     ema = EMA(linear, decay=0.0)

@@ -97,7 +97,7 @@ class StepRace:
         self.objective = run.task.objective
         self.step = FlowStep(self.denoiser, self.objective)
         self.checkpoints = Checkpoints(Path(), keep=1, writes=False)
-        average = EMA(self.denoiser, run.loop.ema)
+        average = EMA(self.denoiser, run.loop.ema, run.loop.ema_every)
         self.state = TrainState(self.denoiser, wrapped, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else

@@ -88,8 +88,9 @@ class Engine:
         return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
 
     def clip(self, module: nn.Module, norm: Tensor, limit: float) -> None:
-        """Scale gradients whose norm is `norm` down to `limit`."""
-        torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
+        """Scale gradients whose norm is `norm` down to `limit`; smaller ones are not touched."""
+        if norm > limit:
+            torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""

@@ -20,19 +20,22 @@ class EMA:
     Args:
         module: whose trainable weights to follow.
         decay: weight of the past at every step once warm; 0 follows the weights exactly.
+        every: steps from one update to the next, which then weighs as much as that many.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, every: int = 1) -> None:
         if not 0 <= decay < 1:
             raise InputError(f"ema decay {decay} must lie in [0, 1)")
-        self.decay = decay
+        self.decay, self.every = decay, every
         self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().float().clone() for name, p in self._live.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after step `step` (from 0) into the average."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        """Take the weights after step `step` (from 0) into the average, if it is their turn."""
+        if (step + 1) % self.every:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step)) ** self.every
         live = [p.float() for p in self._live.values()]
         torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
 

@@ -34,7 +34,9 @@ class Loop:
         steps: optimiser steps of the whole run.
         batch: clips a micro-batch, over all ranks.
         accumulate: micro-batches a step.
-        ema: decay of the average of the weights.
+        ema: decay of the average of the weights, a step.
+        ema_every: steps from one update of the average to the next; an update reads and writes every weight,
+            which a small batch feels.
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
     """
@@ -43,11 +45,12 @@ class Loop:
     batch: int = 8
     accumulate: int = 1
     ema: float = 0.999
+    ema_every: int = 1
     save_every: int = 500
     keep: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "keep"):
+        for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
 

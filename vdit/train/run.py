@@ -38,7 +38,9 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
     module, optimizer = engine.setup(work.module, build_optimizer(work.module, optim))
     order = ClipOrder(len(work.items), session.seed, loop.batch, engine.rank, engine.world)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
-        state = TrainState(work.module, optimizer, EMA(work.module, loop.ema), batches.state_dict())
+        state = TrainState(
+            work.module, optimizer, EMA(work.module, loop.ema, loop.ema_every), batches.state_dict()
+        )
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)
