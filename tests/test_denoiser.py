@@ -8,7 +8,7 @@ from einops import rearrange
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition
 from vdit.denoiser import Denoiser
-from vdit.models.backbone import Stream, VideoBackbone
+from vdit.models.backbone import Stream, Transformer
 from vdit.models.native.dit import NativeDiT
 from vdit.text.encoder import TextEncoder, pad
 from vdit.types import ClipBatch, DenoiserInput, InputError, Slot, Tokens
@@ -31,7 +31,7 @@ class Lengths(TextEncoder):
         return pad([torch.tensor(row, dtype=torch.float64)[:, None] * ramp for row in rows])
 
 
-class Deaf(VideoBackbone):
+class Deaf(Transformer):
     """Takes no conditions at all; its velocity is sigma everywhere."""
 
     slots = frozenset()

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
@@ -138,3 +138,8 @@ class DenoiserInput:
     latents: Float[Tensor, "b c t h w"]
     sigma: Float[Tensor, "b #t #h #w"]
     text: Tokens | None = None
+
+    def clips(self, rows: Int[Tensor, "n"]) -> "DenoiserInput":
+        """The inputs of some clips of the batch."""
+        text = None if self.text is None else Tokens(self.text.values[rows], self.text.mask[rows])
+        return DenoiserInput(self.latents[rows], self.sigma[rows], text)

@@ -1,4 +1,4 @@
-"""What every family of video transformers has in common: embed, blocks, unembed."""
+"""What every backbone has in common, and every transformer among them: embed, blocks, unembed."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vdit.nn.rope import Rotation
 from vdit.types import DenoiserInput, InputError, Slot
 
-__all__ = ["Stream", "VideoBackbone"]
+__all__ = ["Stream", "Transformer", "VideoBackbone"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,42 @@ class Stream:
 
 
 class VideoBackbone(nn.Module, ABC):
-    """A network from noisy latents to velocity.
+    """A network from noisy latents to velocity, and what it can be told.
 
-    A family writes `embed` and `unembed`, fills `blocks`, and declares the slots it accepts. The rest
-    of the system reaches into it only through `blocks`, the `attend` modules and `nn.Linear` names.
+    Attributes:
+        slots: the kinds of conditions it accepts.
+        latent_channels: channels of the latents it works on.
+        text_width: channels of the text tokens it reads.
     """
 
     slots: frozenset[Slot]
     latent_channels: int
     text_width: int
+
+    @abstractmethod
+    def forward(self, inputs: DenoiserInput) -> Float[Tensor, "b c t h w"]:
+        """The velocity noise - x0 at x_sigma = `inputs.latents`."""
+
+    @abstractmethod
+    def check_shape(self, t: int, h: int, w: int) -> None:
+        """Refuse latent sizes the patches do not divide. Raises InputError."""
+
+    def check_slots(self, wanted: frozenset[Slot]) -> None:
+        """Refuse conditions this family has no place for. Raises InputError."""
+        if missing := wanted - self.slots:
+            raise InputError(
+                f"{type(self).__name__} does not accept {', '.join(sorted(missing))}; "
+                f"it accepts {', '.join(sorted(self.slots))}"
+            )
+
+
+class Transformer(VideoBackbone):
+    """A backbone of tokens: embed, blocks, unembed.
+
+    A family writes `embed` and `unembed`, fills `blocks`, and declares the slots it accepts. The rest
+    of the system reaches into it only through `blocks`, the `attend` modules and `nn.Linear` names.
+    """
+
     blocks: nn.ModuleList
 
     @abstractmethod
@@ -57,21 +84,8 @@ class VideoBackbone(nn.Module, ABC):
         """The velocity that an output stands for; a family whose output is another quantity converts here."""
         return output
 
-    @abstractmethod
-    def check_shape(self, t: int, h: int, w: int) -> None:
-        """Refuse latent sizes the patches do not divide. Raises InputError."""
-
     def forward(self, inputs: DenoiserInput) -> Float[Tensor, "b c t h w"]:
-        """The velocity noise - x0 at x_sigma = `inputs.latents`."""
         x, stream = self.embed(inputs)
         for block in self.blocks:
             x = block(x, stream)
         return self.velocity(self.unembed(x, stream), inputs)
-
-    def check_slots(self, wanted: frozenset[Slot]) -> None:
-        """Refuse conditions this family has no place for. Raises InputError."""
-        if missing := wanted - self.slots:
-            raise InputError(
-                f"{type(self).__name__} does not accept {', '.join(sorted(missing))}; "
-                f"it accepts {', '.join(sorted(self.slots))}"
-            )

@@ -15,7 +15,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdit.models.backbone import Stream, VideoBackbone
+from vdit.models.backbone import Stream, Transformer
 from vdit.nn.attention import Attention
 from vdit.nn.embed import fourier
 from vdit.nn.mlp import MLP
@@ -54,7 +54,7 @@ class Block(nn.Module):
         return torch.addcmul(x, for_mlp.gate, self.mlp(y))  # b n d
 
 
-class NativeDiT(VideoBackbone):
+class NativeDiT(Transformer):
     """A spacetime-patch diffusion transformer.
 
     Args:
