@@ -140,7 +140,11 @@ def test_chunks_that_do_not_fit_are_refused(tiny_codec):
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [({"encoder_blocks": (1, 1)}, "widths|blocks|stage|length"), ({"strides": ((3, 2), (1, 1))}, "stride")],
+    [
+        ({"encoder_blocks": (1, 1)}, "widths|blocks|stage|length"),
+        ({"strides": ((3, 2), (1, 1))}, "stride"),
+        ({"noise": 0.0}, "noise is 0.0"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny_codec, settings, says):
     with pytest.raises(InputError, match=says):
@@ -163,7 +167,7 @@ def test_a_primed_codec_is_its_linear_code():
     posterior = codec.posterior(pixels)
     assert torch.equal(posterior.mean, codec.linear.encode(pixels, None))
     assert torch.equal(codec.reconstruct(posterior.mean), codec.linear.decode(posterior.mean, None))
-    assert posterior.logvar.unique().tolist() == [-6.0]
+    assert posterior.logvar.exp().sqrt().unique().item() == pytest.approx(codec.settings["noise"])
 
 
 def test_the_training_pass_reaches_every_weight(tiny_codec):
@@ -191,3 +195,12 @@ def test_samples_have_the_mean_and_the_spread_of_the_posterior():
     torch.testing.assert_close(sample.mean((0, 2, 3, 4)), torch.tensor([1.0, -2.0]), atol=0.02, rtol=0)
     spread = sample.std((0, 2, 3, 4)).log() * 2
     torch.testing.assert_close(spread, torch.tensor([0.5, -3.0]), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("encoder_blocks", [None, (0, 1, 1)], ids=["linear", "network"])
+def test_noise_is_the_deviation_that_the_decoder_meets_first(tiny_codec, encoder_blocks):
+    codec = tiny_codec(encoder_blocks=encoder_blocks, noise=0.3)
+    pixels = pixels_for(codec)
+    posterior = codec.posterior(pixels)
+    drawn = posterior.sample(torch.Generator().manual_seed(0)) - posterior.mean
+    assert drawn.std().item() == pytest.approx(0.3, rel=0.1)

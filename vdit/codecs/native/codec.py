@@ -11,6 +11,7 @@ start at zero: training begins at the best linear codec and can only improve on 
 encoder may be left out.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,6 @@ from vdit.types import InputError
 __all__ = ["NativeCodec"]
 
 LOGVAR_RANGE = (-20.0, 10.0)
-LOGVAR_START = -6.0
 
 
 class Chain(nn.ModuleList):
@@ -53,9 +53,11 @@ class NativeCodec(VideoCodec):
         strides: (time, space) stride between one stage and the next; each 1 or 2.
         kernel: frames, rows and columns of the residual blocks' convolutions.
         whitening: how alike in size the principal components become, from 0 (as among pixels) to 1.
+        noise: standard deviation of the posterior, where training starts and, with a linear encoder, stays.
+            The decoder learns to undo that much noise, and so to forgive a transformer errors of that size.
 
     Raises:
-        InputError: lists whose lengths do not fit together, or a stride that is neither 1 nor 2.
+        InputError: lists whose lengths do not fit together, a stride that is neither 1 nor 2, or no noise.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class NativeCodec(VideoCodec):
         strides: Sequence[tuple[int, int]] = ((2, 2), (2, 1)),
         kernel: tuple[int, int, int] = (3, 3, 3),
         whitening: float = 0.5,
+        noise: float = 0.05,
     ) -> None:
         super().__init__()
         stages = len(widths)
@@ -78,6 +81,8 @@ class NativeCodec(VideoCodec):
             )
         if any(step not in (1, 2) for stride in strides for step in stride):
             raise InputError(f"strides {list(strides)}: each must be 1 or 2; add a stage for more")
+        if noise <= 0:
+            raise InputError(f"noise is {noise}, but a posterior has some: choose a number above 0")
         self.settings = {
             "latent_channels": latent_channels,
             "patch": patch,
@@ -87,7 +92,9 @@ class NativeCodec(VideoCodec):
             "strides": [list(stride) for stride in strides],
             "kernel": list(kernel),
             "whitening": whitening,
+            "noise": noise,
         }
+        self.logvar_start = 2 * math.log(noise)
         self.latent_channels, self.patch = latent_channels, patch
         self.stride_t, self.stride_s = 1, patch
         for stride_t, stride_s in strides:
@@ -97,14 +104,16 @@ class NativeCodec(VideoCodec):
         if encoder_blocks is None:
             self.linear.to_code.requires_grad_(False)  # its closed form cannot be improved
         else:
-            self.encoder = build_encoder(latent_channels, patch, widths, encoder_blocks, strides, kernel)
+            self.encoder = build_encoder(
+                latent_channels, patch, widths, encoder_blocks, strides, kernel, self.logvar_start
+            )
         self.decoder = build_decoder(latent_channels, patch, widths, decoder_blocks, strides, kernel)
         self.register_statistics()
 
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
         code = self.linear.encode(pixels, memory)
         if self.encoder is None:
-            return Posterior(code, torch.full_like(code, LOGVAR_START))
+            return Posterior(code, torch.full_like(code, self.logvar_start))
         x = rearrange(pixels, "b c t (h ph) (w pw) -> b (c ph pw) t h w", ph=self.patch, pw=self.patch)
         mean, logvar = self.encoder(x, memory).chunk(2, dim=1)
         return Posterior(code + mean, logvar.clamp(*LOGVAR_RANGE))
@@ -127,6 +136,7 @@ def build_encoder(
     blocks: Sequence[int],
     strides: Sequence[tuple[int, int]],
     kernel: tuple[int, int, int],
+    logvar_start: float,
 ) -> Chain:
     """From squares of pixels as channels to the mean and log-variance of latents, both at their start."""
     layers: list[nn.Module] = [CausalConv3d(3 * patch**2, widths[0])]
@@ -135,7 +145,7 @@ def build_encoder(
             layers.append(Downsample(widths[i - 1], width, strides[i - 1]))
         layers += [ResidualBlock(width, kernel) for _ in range(blocks[i])]
     # A variance of 1 would drown the code in noise before the network has learnt to protect it.
-    start = [0.0] * latent_channels + [LOGVAR_START] * latent_channels
+    start = [0.0] * latent_channels + [logvar_start] * latent_channels
     return Chain([*layers, Silence(widths[-1], 2 * latent_channels, start)])
 
 
