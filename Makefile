@@ -1,4 +1,4 @@
-# make demo    train a codec and a text-to-video model on this machine, sample, score, report
+# make demo    train a text-to-video model on this machine, sample, score, report
 # make test    the CPU test suite
 # make check   formatting, lint, types, spelling
 #
@@ -13,7 +13,6 @@ TORCH ?= torch==2.13.0
 .PHONY: demo test test-all check format clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python train.py --config configs/train/flat_codec.yaml
 	$(BIN)/python train.py --config configs/train/flat_dit.yaml
 	$(BIN)/python -m vdit score runs/demo
 	@echo "open runs/demo/report.html"

@@ -110,7 +110,8 @@ def test_building_alone_can_succeed_and_fail(tmp_path: Path):
 def test_weights_are_a_function_of_the_seed():
     def weights(*options: str) -> torch.Tensor:
         run = build_run(parse_run(["--config", str(CONFIGS / "train/flat_dit.yaml"), *options], ""))
-        return run.task.denoiser.backbone.patch_in.weight  # pyright: ignore[reportAttributeAccessIssue]
+        backbone = run.task.denoiser.backbone  # pyright: ignore[reportAttributeAccessIssue]
+        return backbone.high.patch_in.weight
 
     first = weights()
     assert torch.equal(weights(), first)
@@ -161,9 +162,9 @@ def changed(tmp_path: Path, old: str, new: str, file: Path = FIRST) -> str:
         ("out:", "outt: x\nout:", "outt"),
         ("    kl: 1.0e-5", "    kl: 1.0e-5\n    kll: 2", "kll"),
         ("CodecTask", "CodecTusk", "CodecTusk"),
-        ("{steps: 1000", "{steps: many", "many"),
-        ("{steps: 1000", "{steps: 0", "loop.steps is 0, but must be at least 1"),
-        ("native_4x8x8.yaml", "absent.yaml", "absent.yaml cannot be read: No such file"),
+        ("{steps: 6000", "{steps: many", "many"),
+        ("{steps: 6000", "{steps: 0", "loop.steps is 0, but must be at least 1"),
+        ("native_4x8x8_24.yaml", "absent.yaml", "absent.yaml cannot be read: No such file"),
     ],
 )
 def test_what_a_file_gets_wrong_is_refused_by_name(capsys, tmp_path: Path, old: str, new: str, says: str):
@@ -171,8 +172,8 @@ def test_what_a_file_gets_wrong_is_refused_by_name(capsys, tmp_path: Path, old: 
 
 
 def test_an_unknown_key_deep_in_a_referenced_file_is_named(capsys, tmp_path: Path):
-    codec = changed(tmp_path, "  patch: 4", "  pitch: 4", CONFIGS / "codec/native_4x8x8.yaml")
-    assert "pitch" in refused(capsys, "--config", changed(tmp_path, "../codec/native_4x8x8.yaml", codec))
+    codec = changed(tmp_path, "  patch: 4", "  pitch: 4", CONFIGS / "codec/native_4x8x8_24.yaml")
+    assert "pitch" in refused(capsys, "--config", changed(tmp_path, "../codec/native_4x8x8_24.yaml", codec))
 
 
 @pytest.mark.parametrize(
