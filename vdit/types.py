@@ -8,9 +8,9 @@ Axes, everywhere in this project:
 latents have zero mean and unit variance per channel. Video tensors are `b c t h w`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -140,6 +140,11 @@ class DenoiserInput:
     text: Tokens | None = None
 
     def clips(self, rows: Int[Tensor, "n"]) -> "DenoiserInput":
-        """The inputs of some clips of the batch."""
-        text = None if self.text is None else Tokens(self.text.values[rows], self.text.mask[rows])
-        return DenoiserInput(self.latents[rows], self.sigma[rows], text)
+        """The inputs of some clips of the batch, every field of them."""
+
+        def take(value: Any) -> Any:
+            if isinstance(value, Tokens):
+                return Tokens(value.values[rows], value.mask[rows])
+            return None if value is None else value[rows]
+
+        return DenoiserInput(**{field.name: take(getattr(self, field.name)) for field in fields(self)})

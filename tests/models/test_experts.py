@@ -34,6 +34,18 @@ def some_input(sigmas: list[float]) -> DenoiserInput:
     return DenoiserInput(torch.randn(clips, 2, 1, 2, 2), torch.tensor(sigmas)[:, None, None, None], text)
 
 
+def test_clips_of_an_input_are_clips_of_all_its_fields():
+    inputs = some_input([0.1, 0.2, 0.3])
+    some = inputs.clips(torch.tensor([2, 0]))
+    assert torch.equal(some.latents, inputs.latents[[2, 0]])
+    assert some.sigma.flatten().tolist() == pytest.approx([0.3, 0.1])
+    assert inputs.text is not None
+    assert some.text is not None
+    assert torch.equal(some.text.values, inputs.text.values[[2, 0]])
+    assert torch.equal(some.text.mask, inputs.text.mask[[2, 0]])
+    assert replace(inputs, text=None).clips(torch.tensor([1])).text is None
+
+
 def test_each_clip_goes_to_the_expert_of_its_noise_and_comes_back_in_its_place():
     high, low = Scale(3.0), Scale(5.0)
     inputs = some_input([0.9, 0.2, 0.8, 0.79])
