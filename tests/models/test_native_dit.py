@@ -166,7 +166,7 @@ def test_overfits_one_clip():
     x0, noise, sigma = torch.randn(1, 4, 3, 4, 6), torch.randn(4, 4, 3, 4, 6), torch.rand(4, 1, 1, 1)
     text = Tokens(torch.randn(1, 3, 6).expand(4, -1, -1), torch.ones(4, 3, dtype=torch.bool))
     inputs = DenoiserInput(torch.lerp(x0, noise, sigma[..., None]), sigma, text)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
         loss = (model(inputs) - (noise - x0)).square().mean()
@@ -176,7 +176,7 @@ def test_overfits_one_clip():
         losses.append(loss.item())
     left = (1 / (sigma**2 + (1 - sigma) ** 2)).mean().item()
     assert math.isclose(losses[0], left, rel_tol=0.3)
-    assert losses[-1] < losses[0] / 10
+    assert losses[-1] < losses[0] / 100
 
 
 def test_without_overlap_a_token_is_a_linear_map_of_its_own_patch():

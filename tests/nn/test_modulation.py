@@ -1,6 +1,6 @@
 import torch
 
-from vdit.nn.mlp import MLP
+from vdit.nn.mlp import MLP, GatedMLP
 from vdit.nn.modulation import Modulation, Triple, modulate
 from vdit.nn.norm import ChannelRMSNorm
 
@@ -56,3 +56,9 @@ def test_mlp_is_two_maps_around_the_tanh_form_of_gelu():
     y = mlp.up(x)
     gelu = 0.5 * y * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (y + 0.044715 * y**3)))
     torch.testing.assert_close(mlp(x), mlp.down(gelu))
+
+
+def test_gated_mlp_lets_one_half_through_as_much_as_the_other_says():
+    mlp, x = GatedMLP(3, 8), torch.randn(4, 3)
+    gate, value = x @ mlp.up.weight[:8].T, x @ mlp.up.weight[8:].T
+    torch.testing.assert_close(mlp(x), (gate * torch.sigmoid(gate) * value) @ mlp.down.weight.T)
