@@ -111,7 +111,7 @@ def test_weights_are_a_function_of_the_seed():
     def weights(*options: str) -> torch.Tensor:
         run = build_run(parse_run(["--config", str(CONFIGS / "train/flat_dit.yaml"), *options], ""))
         backbone = run.task.denoiser.backbone  # pyright: ignore[reportAttributeAccessIssue]
-        return backbone.high.patch_in.weight
+        return backbone.patch_in.weight
 
     first = weights()
     assert torch.equal(weights(), first)
