@@ -204,3 +204,24 @@ def test_noise_is_the_deviation_that_the_decoder_meets_first(tiny_codec, encoder
     posterior = codec.posterior(pixels)
     drawn = posterior.sample(torch.Generator().manual_seed(0)) - posterior.mean
     assert drawn.std().item() == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_linear_encoder_lets_every_clip_meet_a_share_of_the_noise(tiny_codec):
+    codec = tiny_codec(encoder_blocks=None, noise=0.3)
+    pixels = pixels_for(codec)[:1].expand(64, -1, -1, -1, -1)
+    posterior = codec.posterior(pixels)
+    met = codec.disturbed(posterior, torch.Generator().manual_seed(0)) - posterior.mean
+    shares = met.flatten(1).std(1) / 0.3
+    assert shares.min() < 0.1
+    assert 0.4 < shares.mean() < 0.6
+    assert 0.9 < shares.max() < 1.2
+
+
+def test_a_network_that_knows_its_spread_is_met_with_all_of_it(tiny_codec):
+    codec = tiny_codec(encoder_blocks=(0, 1, 1), noise=0.3)
+    posterior = codec.posterior(pixels_for(codec))
+    drawn = [
+        f(torch.Generator().manual_seed(0))
+        for f in (posterior.sample, lambda g: codec.disturbed(posterior, g))
+    ]
+    assert torch.equal(*drawn)

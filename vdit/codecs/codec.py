@@ -80,10 +80,14 @@ class VideoCodec(nn.Module, ABC):
     def forward(
         self, pixels: Float[Tensor, "b 3 t h w"], generator: torch.Generator
     ) -> tuple[Float[Tensor, "b 3 t h w"], Posterior]:
-        """The training pass: a reconstruction from a sample of the posterior, and the posterior."""
+        """The training pass: a reconstruction from `disturbed` latents, and the posterior."""
         self.check_pixels(*pixels.shape[2:])
         posterior = self.posterior(pixels)
-        return self.reconstruct(posterior.sample(generator)), posterior
+        return self.reconstruct(self.disturbed(posterior, generator)), posterior
+
+    def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+        """The raw latents that training decodes: a sample of the posterior."""
+        return posterior.sample(generator)
 
     def normalise(self, raw: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """Raw latents to zero mean and unit variance per channel."""

@@ -54,7 +54,9 @@ class NativeCodec(VideoCodec):
         kernel: frames, rows and columns of the residual blocks' convolutions.
         whitening: how alike in size the principal components become, from 0 (as among pixels) to 1.
         noise: standard deviation of the posterior, where training starts and, with a linear encoder, stays.
-            The decoder learns to undo that much noise, and so to forgive a transformer errors of that size.
+            The decoder learns to undo that much noise, and so to forgive a transformer errors of that size;
+            with a linear encoder every clip meets a share of it from none to all, drawn anew, so that latents
+            without noise come out sharp too.
 
     Raises:
         InputError: lists whose lengths do not fit together, a stride that is neither 1 nor 2, or no noise.
@@ -124,6 +126,13 @@ class NativeCodec(VideoCodec):
         x = self.decoder(raw, memory)
         x = rearrange(x, "b (c ph pw) t h w -> b c t (h ph) (w pw)", ph=self.patch, pw=self.patch)
         return self.linear.decode(raw, memory) + x
+
+    def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+        sample = super().disturbed(posterior, generator)
+        if self.encoder is not None:
+            return sample
+        share = torch.rand((len(sample), 1, 1, 1, 1), generator=generator, device=sample.device)
+        return torch.lerp(posterior.mean, sample, share)
 
     def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
         self.linear.fit(pixels, self.settings["whitening"])
