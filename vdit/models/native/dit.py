@@ -96,7 +96,8 @@ class NativeDiT(Transformer):
         if width % heads or (width // heads) % 2:
             raise InputError(f"width {width} over {heads} heads must leave an even number of channels a head")
         self.latent_channels, self.text_width = latent_channels, text_width
-        self.patch, self.head_width, self.rope_theta = patch, width // heads, rope_theta
+        self.patch, self.overlap = patch, overlap
+        self.head_width, self.rope_theta = width // heads, rope_theta
         patch_values = latent_channels * patch[0] * patch[1] * patch[2]
         kernel = (patch[0] + 2 * overlap, patch[1] + 2 * overlap, patch[2] + 2 * overlap)
         self.patch_in = nn.Conv3d(latent_channels, width, kernel, stride=patch, padding=overlap)
@@ -112,7 +113,15 @@ class NativeDiT(Transformer):
         self.initialise()
 
     def initialise(self) -> None:
-        """Every block starts as the identity (adaLN-Zero) and the velocity as the linear guess."""
+        """Every block starts as the identity (adaLN-Zero), the velocity as the linear guess.
+
+        A patch starts by seeing its own latents alone; what its neighbours share it learns to use.
+        """
+        own = [slice(self.overlap, self.overlap + size) for size in self.patch]
+        nn.init.zeros_(self.patch_in.weight)
+        with torch.no_grad():
+            bound = self.patch_out.out_channels**-0.5  # as torch draws a layer that reads this many values
+            self.patch_in.weight[:, :, *own].uniform_(-bound, bound)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.get_parameter("patch_out.bias"))
         nn.init.normal_(self.position_in.weight, std=self.position_in.in_features**-0.5)
