@@ -58,7 +58,7 @@ def test_mlp_is_two_maps_around_the_tanh_form_of_gelu():
     torch.testing.assert_close(mlp(x), mlp.down(gelu))
 
 
-def test_gated_mlp_lets_one_half_through_as_much_as_the_other_says():
+def test_gated_mlp_lets_one_map_through_as_much_as_the_other_says():
     mlp, x = GatedMLP(3, 8), torch.randn(4, 3)
-    gate, value = x @ mlp.up.weight[:8].T, x @ mlp.up.weight[8:].T
+    gate, value = x @ mlp.gate.weight.T, x @ mlp.up.weight.T
     torch.testing.assert_close(mlp(x), (gate * torch.sigmoid(gate) * value) @ mlp.down.weight.T)

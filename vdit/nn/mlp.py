@@ -24,7 +24,7 @@ class MLP(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """Linear, half of it through silu and times the other half, Linear (SwiGLU; Shazeer 2020, eq. 6).
+    """Two Linears, one through silu and times the other, and a Linear (SwiGLU; Shazeer 2020, eq. 6).
 
     A product of two things seen in a token is one unit here; sums of bent lines need many for it.
 
@@ -37,9 +37,9 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        gate, value = self.up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * value)
+        return self.down(F.silu(self.gate(x)) * self.up(x))
