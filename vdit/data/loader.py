@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Protocol, runtime_checkable
@@ -41,7 +41,7 @@ class BatchLoader:
         Args:
             source: the clips.
             order: must be made for `len(source)` clips.
-            workers: threads, each on one clip at a time.
+            workers: threads, each on an equal share of a batch.
             prefetch: batches prepared ahead of the caller.
 
         Raises:
@@ -57,7 +57,7 @@ class BatchLoader:
         self._prefetch = prefetch
         self._position = Position()
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: deque[list[Future[Clip | LatentClip]]] = deque()
+        self._ahead: deque[list[Future[list[Clip | LatentClip]]]] = deque()
         self._ahead_until = self._position
 
     @property
@@ -73,10 +73,11 @@ class BatchLoader:
             self._pool = _single_threaded_pool(self._workers)
         while len(self._ahead) < self._prefetch + 1:
             wanted = self._order.local_batch(self._ahead_until)
-            self._ahead.append([self._pool.submit(self._source.__getitem__, index) for index in wanted])
+            share = -(-len(wanted) // self._workers)
+            shares = [wanted[first : first + share] for first in range(0, len(wanted), share)]
+            self._ahead.append([self._pool.submit(self._read, part) for part in shares])
             self._ahead_until = self._order.after(self._ahead_until)
-        items = [future.result() for future in self._ahead[0]]
-        batch = stack(items)
+        batch = stack([item for part in self._ahead[0] for item in part.result()])
         # Only now is the batch given out: after an error the position still names the batch that failed.
         self._ahead.popleft()
         self._position = self._order.after(self._position)
@@ -123,6 +124,9 @@ class BatchLoader:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _read(self, indices: Sequence[int]) -> list[Clip | LatentClip]:
+        return [self._source[index] for index in indices]
 
     def _drop_ahead(self) -> None:
         for future in (future for batch in self._ahead for future in batch):
