@@ -91,7 +91,7 @@ def write_config(file: Path, task: Mapping[str, Any], steps: int, data: Any = No
         "task": task,
         "data": data or DATA,
         "loop": {"steps": steps, "batch": 4, "ema": 0.9, "save_every": 2},
-        "optim": {"lr": 0.003, "warmup_steps": 3},
+        "optim": {"lr": 0.003, "warmup_steps": 3, "muon": {"names": ["*.blocks.*.mlp.*"]}},
         "pace": {"metrics": 1, "validation": 0, "samples": 0},
         "parallel": {"accelerator": "cpu"},
     }

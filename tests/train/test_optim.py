@@ -6,7 +6,7 @@ from torch import nn
 
 from vdit.models.native.dit import NativeDiT
 from vdit.nn.norm import ChannelRMSNorm
-from vdit.train.optim import Optim, build_optimizer, learning_rate, set_learning_rate
+from vdit.train.optim import MuonFor, Optim, build_optimizer, learning_rate, set_learning_rate
 from vdit.types import InputError
 
 
@@ -42,6 +42,31 @@ def test_all_groups_get_the_rate():
     optimizer = build_optimizer(nn.Linear(2, 2), Optim())
     set_learning_rate(optimizer.param_groups, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
+
+
+def test_muon_has_its_own_rate_and_the_matrices_that_are_named():
+    model = NativeDiT(width=32, depth=2, heads=2, text_width=6)
+    muon = MuonFor(names=("blocks.*.mlp.*", "blocks.*attention.to_*"), lr_scale=3.0)
+    optimizer = build_optimizer(model, Optim(lr=0.5, muon=muon))
+    set_learning_rate(optimizer.param_groups, 0.125)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.375, 0.125, 0.125]
+    names = {id(p): name for name, p in model.named_parameters()}
+    matrices = [names[id(p)] for p in optimizer.param_groups[0]["params"]]
+    assert len(matrices) == 2 * (3 + 8)
+    assert all(".mlp." in name or ".to_" in name for name in matrices)
+    grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(names)
+
+
+def test_a_pattern_that_names_no_matrix_is_refused():
+    with pytest.raises(InputError, match=r"'blocks\.\*\.up', which names no .* there are 0\.weight"):
+        build_optimizer(nn.Sequential(nn.Linear(2, 3)), Optim(muon=MuonFor(names=("blocks.*.up",))))
+
+
+@pytest.mark.parametrize("settings", [{"names": ()}, {"lr_scale": 0.0}, {"iterations": 0}])
+def test_muon_refuses_what_would_do_nothing(settings):
+    with pytest.raises(InputError, match="muon"):
+        MuonFor(**({"names": ("*",)} | settings))
 
 
 def test_only_matrices_and_kernels_decay():

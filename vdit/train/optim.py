@@ -3,26 +3,56 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import compress
-from operator import not_
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
 from torch import nn
 
+from vdit.train.muon import Muon, MuonAdamW
 from vdit.types import InputError
 
-__all__ = ["Optim", "build_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = ["MuonFor", "Optim", "build_optimizer", "learning_rate", "set_learning_rate"]
+
+
+@dataclass(frozen=True)
+class MuonFor:
+    """Which matrices are trained by Muon in place of AdamW, and how.
+
+    An update is the momentum with all its singular values brought near 1 (Jordan et al. 2024), scaled to
+    the usual size of AdamW's (Liu et al. 2025, eq. 4), times `lr_scale`.
+
+    Args:
+        names: patterns of the names of the matrices, such as `*.blocks.*.mlp.*`: those between hidden
+            layers; what reads inputs or writes outputs is AdamW's.
+        lr_scale: the learning rate over that of AdamW.
+        momentum: decay of the average of gradients.
+        iterations: of the polynomial that brings the singular values near 1.
+    """
+
+    names: tuple[str, ...]
+    lr_scale: float = 1.0
+    momentum: float = 0.95
+    iterations: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise InputError("optim.muon.names is empty: name the matrices, or leave muon out")
+        if self.lr_scale <= 0 or self.iterations < 1:
+            raise InputError(
+                f"muon.lr_scale {self.lr_scale} must be above 0, muon.iterations {self.iterations} at least 1"
+            )
 
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW and its schedule.
+    """AdamW, for some matrices Muon, and their schedule.
 
     Args:
         lr: peak learning rate.
         betas: decay of the first and second moment.
         weight_decay: applied to matrices and kernels, never to norms and biases.
+        muon: matrices that Muon trains; none if not given.
         warmup_steps: steps of linear rise to the peak.
         decay: how the rate falls from there to the last step: not at all, linearly or by half a cosine.
         final: where the rate ends, just after the last step, over the peak.
@@ -32,6 +62,7 @@ class Optim:
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
+    muon: MuonFor | None = None
     warmup_steps: int = 50
     decay: Literal["none", "linear", "cosine"] = "linear"
     final: float = 0.0
@@ -43,15 +74,44 @@ class Optim:
 
 
 def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """AdamW over the trainable weights, decaying matrices only (Loshchilov & Hutter 2019)."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    # A norm's weight may carry axes of length 1 (c 1 1 1), which do not make it a kernel.
-    kernels = [p.numel() > max(p.shape, default=1) for p in trainable]
+    """AdamW over the trainable weights, decaying matrices only (Loshchilov & Hutter 2019); Muon where asked.
+
+    Raises:
+        InputError: a pattern of `optim.muon` that names no matrix.
+    """
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    by_muon = _named(trainable, optim.muon.names) if optim.muon else {}
+    rest = [p for name, p in trainable.items() if name not in by_muon]
     groups = [
-        {"params": list(compress(trainable, kernels)), "weight_decay": optim.weight_decay},
-        {"params": list(compress(trainable, map(not_, kernels))), "weight_decay": 0.0},
+        {"params": [p for p in rest if _is_kernel(p)], "weight_decay": optim.weight_decay},
+        {"params": [p for p in rest if not _is_kernel(p)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+    if optim.muon is None:
+        return adamw
+    asked = optim.muon
+    matrices = [{"params": list(by_muon.values()), "lr_scale": asked.lr_scale}]
+    rate = optim.lr * asked.lr_scale
+    return MuonAdamW(Muon(matrices, rate, optim.weight_decay, asked.momentum, asked.iterations), adamw)
+
+
+def _is_kernel(p: nn.Parameter) -> bool:
+    # A norm's weight may carry axes of length 1 (c 1 1 1), which do not make it a kernel.
+    return p.numel() > max(p.shape, default=1)
+
+
+def _named(trainable: dict[str, nn.Parameter], patterns: Iterable[str]) -> dict[str, nn.Parameter]:
+    """The matrices any pattern names. Raises InputError on a pattern that names none."""
+    found = {}
+    for pattern in patterns:
+        hits = {name: p for name, p in trainable.items() if p.ndim == 2 and fnmatchcase(name, pattern)}
+        if not hits:
+            raise InputError(
+                f"optim.muon.names has {pattern!r}, which names no trainable matrix; there are "
+                f"{', '.join([name for name, p in trainable.items() if p.ndim == 2][:6])}, ..."
+            )
+        found |= hits
+    return found
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:
@@ -63,6 +123,6 @@ def learning_rate(optim: Optim, step: int, steps: int) -> float:
 
 
 def set_learning_rate(groups: Iterable[dict], rate: float) -> None:
-    """Give every parameter group the same rate."""
+    """Give every parameter group the rate, times its own `lr_scale` if it has one."""
     for group in groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
