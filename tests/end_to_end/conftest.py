@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,20 @@ def flow_task(codec: Path, text: Path, cache: Path) -> dict[str, Any]:
     }
 
 
-def write_config(file: Path, task: Mapping[str, Any], steps: int, data: Any = None) -> Path:
-    """A configuration that saves every second step and writes a row of metrics at each."""
+def write_config(
+    file: Path, task: Mapping[str, Any], steps: int, data: Any = None, muon: Sequence[str] = ()
+) -> Path:
+    """A configuration that saves every second step and writes a row of metrics at each.
+
+    `muon` names the matrices that Muon trains.
+    """
+    by_muon = {"muon": {"names": list(muon)}} if muon else {}
     values = {
         "out": "unused",
         "task": task,
         "data": data or DATA,
         "loop": {"steps": steps, "batch": 4, "ema": 0.9, "save_every": 2},
-        "optim": {"lr": 0.003, "warmup_steps": 3, "muon": {"names": ["*.blocks.*.mlp.*"]}},
+        "optim": {"lr": 0.003, "warmup_steps": 3, **by_muon},
         "pace": {"metrics": 1, "validation": 0, "samples": 0},
         "parallel": {"accelerator": "cpu"},
     }
@@ -160,7 +166,7 @@ def codec_run(place: Path, codec_config: Path, begin, finish) -> Path:
 def flow_config(place: Path, codec_run: Path) -> Path:
     text = save_text_encoder(place / "text")
     task = flow_task(codec_run / "codec", text, place / "cache")
-    return write_config(place / "flow.yaml", task, steps=40)
+    return write_config(place / "flow.yaml", task, steps=40, muon=["*.blocks.*.mlp.*"])
 
 
 @pytest.fixture(scope="session")
