@@ -82,7 +82,10 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, alike: list[Tensor], group: Mapping[str, Any]) -> None:
         gradients = [p.grad for p in alike if p.grad is not None]
-        averages = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in alike]
+        for p in alike:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        averages = [self.state[p]["momentum"] for p in alike]
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         ahead = torch.stack(torch._foreach_lerp(gradients, averages, group["momentum"]))
         updates = orthogonalised(ahead, group["iterations"])
