@@ -12,7 +12,7 @@ from torch import Tensor, nn
 __all__ = ["Muon", "MuonAdamW", "orthogonalised"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Of the odd polynomial a x + b x^3 + c x^5 that carries [0.01, 1] into [0.7, 1.2] in five iterations."""
+"""Of the odd polynomial a x + b x^3 + c x^5; see `orthogonalised` for where it carries singular values."""
 
 ADAMW_RMS = 0.2
 """The usual root mean square of AdamW's updates over its learning rate."""
@@ -109,12 +109,10 @@ class MuonAdamW(torch.optim.Optimizer):
         self._both = {"muon": muon, "adamw": adamw}
         super().__init__([*muon.param_groups, *adamw.param_groups], {})
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
-        loss = None if closure is None else torch.enable_grad()(closure)()
-        for optimizer in self._both.values():
-            optimizer.step()
+        loss = self._both["muon"].step(closure)
+        self._both["adamw"].step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:

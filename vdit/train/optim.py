@@ -102,13 +102,14 @@ def _is_kernel(p: nn.Parameter) -> bool:
 
 def _named(trainable: dict[str, nn.Parameter], patterns: Iterable[str]) -> dict[str, nn.Parameter]:
     """The matrices any pattern names. Raises InputError on a pattern that names none."""
+    matrices = {name: p for name, p in trainable.items() if p.ndim == 2}
     found = {}
     for pattern in patterns:
-        hits = {name: p for name, p in trainable.items() if p.ndim == 2 and fnmatchcase(name, pattern)}
+        hits = {name: p for name, p in matrices.items() if fnmatchcase(name, pattern)}
         if not hits:
             raise InputError(
                 f"optim.muon.names has {pattern!r}, which names no trainable matrix; there are "
-                f"{', '.join([name for name, p in trainable.items() if p.ndim == 2][:6])}, ..."
+                f"{', '.join(list(matrices)[:6])}, ..."
             )
         found |= hits
     return found
