@@ -64,6 +64,8 @@ def _same_length(a: Tokens, b: Tokens) -> tuple[Tokens, Tokens]:
 
     def padded(x: Tokens) -> Tokens:
         more = n - x.mask.shape[1]
+        if more == 0:  # padding by nothing would copy
+            return x
         return Tokens(F.pad(x.values, (0, 0, 0, more)), F.pad(x.mask, (0, more)))
 
     return padded(a), padded(b)

@@ -1,5 +1,6 @@
 """Where training runs: devices, processes, precision, and what must be done across them."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -83,14 +84,14 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._fabric.backward(loss)
 
-    def gradient_norm(self, module: nn.Module) -> Tensor:
-        """The 2-norm of all gradients together, the same on every rank."""
-        return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    def gradient_norm(self, weights: Sequence[Tensor]) -> Tensor:
+        """The 2-norm of all gradients of `weights` together, the same on every rank."""
+        return torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
 
-    def clip(self, module: nn.Module, norm: Tensor, limit: float) -> None:
+    def clip(self, weights: Sequence[Tensor], norm: Tensor, limit: float) -> None:
         """Scale gradients whose norm is `norm` down to `limit`; smaller ones are not touched."""
         if norm > limit:
-            torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
+            torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""

@@ -78,7 +78,8 @@ class CachedText(TextEncoder):
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
         if missing:
             found.update(self._compute(missing))
-        return pad([found[prompt].float() for prompt in prompts])
+        tokens = pad([found[prompt] for prompt in prompts])
+        return Tokens(tokens.values.float(), tokens.mask)
 
     def prepare(self, prompts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> int:
         """Embeds all prompts that are missing; returns how many those were.
@@ -103,21 +104,20 @@ class CachedText(TextEncoder):
         return None if self.folder is None else self.folder / self.fingerprint[:16]
 
     def _absent(self, prompts: Iterable[str]) -> list[str]:
-        keys = {prompt: self._key(prompt) for prompt in dict.fromkeys(prompts)}
         self._look()
-        return [p for p, key in keys.items() if key not in self._memory and key not in self._chunks]
+        unseen = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._memory]
+        return [prompt for prompt in unseen if self._key(prompt) not in self._chunks]
 
     def _find(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """What is in memory or in the folder, by prompt."""
         found: dict[str, Tensor] = {}
         wanted: dict[str, str] = {}
         for prompt in dict.fromkeys(prompts):
-            key = self._key(prompt)
-            if key in self._memory:
-                self._memory.move_to_end(key)
-                found[prompt] = self._memory[key]
+            if prompt in self._memory:
+                self._memory.move_to_end(prompt)
+                found[prompt] = self._memory[prompt]
             else:
-                wanted[key] = prompt
+                wanted[self._key(prompt)] = prompt
         if any(key not in self._chunks for key in wanted):
             self._look()
         by_chunk: defaultdict[Path, list[str]] = defaultdict(list)
@@ -126,7 +126,7 @@ class CachedText(TextEncoder):
                 by_chunk[self._chunks[key]].append(key)
         for chunk, keys in by_chunk.items():
             for key, values in self._read(chunk, keys).items():
-                self._remember(key, values)
+                self._remember(wanted[key], values)
                 found[wanted[key]] = values
         return found
 
@@ -161,12 +161,13 @@ class CachedText(TextEncoder):
     def _compute(self, prompts: list[str]) -> dict[str, Tensor]:
         # Cloned, lest each keep the padded batch alive; rounded, lest a first and a later answer differ.
         values = [row.to(self.dtype).clone() for row in unpad(self.encoder.encode(prompts))]
-        keys = [self._key(prompt) for prompt in prompts]
         if self._place is not None:
+            keys = [self._key(prompt) for prompt in prompts]
             self._write(self._place, dict(zip(keys, values, strict=True)))
-        for key, row in zip(keys, values, strict=True):
-            self._remember(key, row)
-        return dict(zip(prompts, values, strict=True))
+        found = dict(zip(prompts, values, strict=True))
+        for prompt, row in found.items():
+            self._remember(prompt, row)
+        return found
 
     def _write(self, place: Path, tensors: dict[str, Float[Tensor, "_ d"]]) -> None:
         place.mkdir(parents=True, exist_ok=True)
@@ -179,10 +180,10 @@ class CachedText(TextEncoder):
         self._seen.add(chunk)
         self._chunks.update(dict.fromkeys(tensors, chunk))
 
-    def _remember(self, key: str, values: Tensor) -> None:
-        if key in self._memory:
+    def _remember(self, prompt: str, values: Tensor) -> None:
+        if prompt in self._memory:
             return
-        self._memory[key] = values
+        self._memory[prompt] = values
         self._held_bytes += values.nbytes
         while self.folder is not None and self._held_bytes > self.memory_bytes and len(self._memory) > 1:
             _, oldest = self._memory.popitem(last=False)

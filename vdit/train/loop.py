@@ -141,9 +141,10 @@ def optimise(
             engine.backward(output.loss.mean() / loop.accumulate)
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])
-    norm = engine.gradient_norm(state.module)
+    weights = [p for group in state.optimizer.param_groups for p in group["params"]]
+    norm = engine.gradient_norm(weights)
     refuse_non_finite(losses, norm, ids, state.step, engine)
-    engine.clip(state.module, norm, optim.clip_norm)
+    engine.clip(weights, norm, optim.clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
     names = outputs[-1].metrics
