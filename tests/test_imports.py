@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each package may import itself and what stands on lines above its own, never a neighbour on its line.
 LEVELS = (
-    ("types",),
+    ("types", "progress"),
     ("nn", "weights"),
     ("flow", "codecs", "text", "models", "data", "adapters", "world"),
     ("conditions",),

@@ -32,11 +32,11 @@ def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_r
         after_bare = snapshot()
         assert not torch.equal(after_bare[0], start[0])
         assert torch.equal(after_bare[1], start[1])
-        race.turn()
-        after_turn = snapshot()
-        assert race.state.step == 1
-        assert not torch.equal(after_turn[0], after_bare[0])
-        assert not torch.equal(after_turn[1], after_bare[1])
+        race.turns(2)
+        after_turns = snapshot()
+        assert race.state.step == 2
+        assert not torch.equal(after_turns[0], after_bare[0])
+        assert not torch.equal(after_turns[1], after_bare[1])
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     prompts = _prompts(options)
 
-    from rich.progress import Progress
+    from rich.console import Console
 
     from vdit.commands.trained import load_trained
+    from vdit.progress import StageBars
     from vdit.sample.video_file import contact_sheet, write_video
 
     trained = load_trained(Path(options.run), options.checkpoint)
@@ -34,14 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(options.out) if options.out else Path(options.run) / "clips"
     out.mkdir(parents=True, exist_ok=True)
     shown = []
-    with Progress() as progress:
-        bar = progress.add_task("sampling", total=len(prompts) * sampling.steps)
+    with StageBars(Console()) as bars:
         for start in range(0, len(prompts), options.batch):
             some = slice(start, start + options.batch)
-            group = len(prompts[some])
-            pixels = sampler.sample(
-                prompts[some], seeds[some], lambda done, total, n=group: progress.advance(bar, n)
-            )
+
+            def show(done: int, steps: int, before: int = start, group: int = len(prompts[some])) -> None:
+                bars.show("sampling", before * steps + group * done, len(prompts) * steps)
+
+            pixels = sampler.sample(prompts[some], seeds[some], show)
             for clip, prompt, seed in zip(pixels, prompts[some], seeds[some], strict=True):
                 facts = {
                     "prompt": prompt,

@@ -127,9 +127,9 @@ def _scored(
 ) -> "WorldScore":
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
-    from rich.progress import Progress
 
     from vdit.eval.world_score import score_world
+    from vdit.progress import StageBars
     from vdit.sample.video_file import contact_sheet, write_video
 
     (out / "clips").mkdir(parents=True, exist_ok=True)
@@ -149,15 +149,8 @@ def _scored(
     def reconstruct(pixels: "Tensor") -> "Tensor":
         return sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu()
 
-    with Progress(console=console) as progress:
-        bars: dict[str, Any] = {}
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
-            progress.update(bars[stage], completed=done)
-
-        score = score_world(source, sampler.sample, reconstruct, options.seed, options.batch, keep, advance)
+    with StageBars(console) as bars:
+        score = score_world(source, sampler.sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
     return score
 

@@ -1,4 +1,4 @@
-"""One turn of the training loop, and the bare arithmetic of the same step, ready to be timed.
+"""Some turns of the training loop, and the bare arithmetic of the same steps, ready to be timed.
 
 Random latents stand for clips and random tokens for a text model, so nothing needs to be trained before.
 """
@@ -67,7 +67,7 @@ class RandomClips:
 
 
 class StepRace:
-    """Both ways of doing one optimiser step, on the same module and the same optimiser state.
+    """Both ways of doing optimiser steps, on the same module and the same optimiser state.
 
     Use it in a `with` block: it ends the loader's threads.
 
@@ -111,9 +111,9 @@ class StepRace:
     def __exit__(self, *_: object) -> None:
         self.batches.close()
 
-    def turn(self) -> None:
-        """One step as `fit` takes it: data, noise, forward, backward, checks, clipping, optimiser, EMA."""
-        loop = replace(self.loop, steps=self.state.step + 1)
+    def turns(self, steps: int = 1) -> None:
+        """Steps as `fit` takes them: data, noise, forward, backward, checks, clipping, optimiser, EMA."""
+        loop = replace(self.loop, steps=self.state.step + steps)
         fit(
             self.state,
             self.module,
@@ -128,12 +128,13 @@ class StepRace:
         )
         self._finish()
 
-    def bare(self) -> None:
+    def bare(self, steps: int = 1) -> None:
         """Forward, backward and optimiser on a batch that is there, without any wrapper."""
-        velocity = self.denoiser(self.at.x, self.at.sigma, self.signals)
-        self.objective.loss(velocity, self.at).mean().backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for _ in range(steps):
+            velocity = self.denoiser(self.at.x, self.at.sigma, self.signals)
+            self.objective.loss(velocity, self.at).mean().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         self._finish()
 
     def __str__(self) -> str:

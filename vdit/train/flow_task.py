@@ -1,12 +1,11 @@
 """Training a text-to-video model: latents of clips, and their captions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, load_codec
@@ -18,6 +17,7 @@ from vdit.eval.sigma_loss import sigma_loss
 from vdit.flow.noise import LogitNormal, NoiseLevels
 from vdit.flow.objective import FlowMatching
 from vdit.models.backbone import VideoBackbone
+from vdit.progress import StageBars
 from vdit.sample.sampler import Sampler, Sampling
 from vdit.sample.video_file import contact_sheet, write_video
 from vdit.text.cache import CachedText
@@ -97,11 +97,8 @@ class FlowTask(Task):
             copy_codec(self.codec_folder, session.folder.codec)
         sources = (session.data.train, session.data.held_out)
         captions = [source.caption(i) for source in sources for i in range(len(source))]
-        with Progress(console=session.console) as progress:
-            reading = progress.add_task("reading captions", total=None)
-            self.text.prepare(
-                [*captions, ""], lambda done, total: progress.update(reading, completed=done, total=total)
-            )
+        with StageBars(session.console) as bars:
+            self.text.prepare([*captions, ""], partial(bars.show, "reading captions"))
         train = self.encoded(session.data.train, session, "encoding clips")
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(self.denoiser, FlowStep(self.denoiser, self.objective), train)
@@ -109,14 +106,13 @@ class FlowTask(Task):
     def encoded(self, source: ClipSource, session: Session, title: str) -> LatentSource:
         """The latents of a source, from the cache or made now by every rank that lacks them."""
         codec = self.codec.to(session.engine.device)
-        with Progress(console=session.console) as progress:
-            bar = progress.add_task(title, total=len(source))
+        with StageBars(session.console) as bars:
             return LatentCache(self.cache / "latents").encode(
                 source,
                 lambda pixels: codec.encode(pixels.to(session.engine.device)),
                 codec_fingerprint(self.codec_folder),
                 batch=CLIPS_AT_ONCE,
-                progress=lambda done, total: progress.update(bar, completed=done),
+                progress=partial(bars.show, title),
             )
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:

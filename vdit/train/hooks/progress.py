@@ -12,12 +12,11 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from vdit.progress import PLAIN_LINE_SECONDS
 from vdit.train.hooks.hook import Hook
 from vdit.train.state import StepRecord, TrainState
 
 __all__ = ["ProgressBar"]
-
-PLAIN_LINE_SECONDS = 15.0
 
 
 class ProgressBar(Hook):
