@@ -60,6 +60,20 @@ def test_what_is_stored_is_what_the_codec_gave(tmp_path):
         assert torch.equal(item.latents, clip.pixels[:, ::2, ::2, ::2] * 3)
 
 
+def test_latents_that_stay_in_the_file_are_those_that_fit_into_memory(tmp_path):
+    held = LatentCache(tmp_path).encode(Noise(), Halve(), "v1")
+    (file,) = files(tmp_path)
+    read = LatentSource(file, file.stem, memory_bytes=file.stat().st_size - 1)
+    for i in (0, 6, 3):
+        assert torch.equal(read[i].latents, held[i].latents)
+    kept = held[0].latents.clone()
+    with file.open("r+b") as there:
+        there.seek(4096)
+        there.write(bytes(kept.nbytes))
+    assert torch.equal(held[0].latents, kept)
+    assert not read[0].latents.any()
+
+
 def test_a_second_run_encodes_nothing(tmp_path):
     cache, codec = LatentCache(tmp_path), Halve()
     first = cache.encode(Noise(), codec, "v1")

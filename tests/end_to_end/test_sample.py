@@ -73,7 +73,7 @@ def test_a_run_needs_neither_the_codec_it_came_from_nor_its_cache(flow_run, comm
     config.write_text(text)
     status, said = command(sample, "--run", run, "--prompt", PROMPT)
     assert status == 0, said
-    assert (run / "clips/000000.mp4").is_file()
+    assert (run / "sampled/000000.mp4").is_file()
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,13 @@ def test_a_run_needs_neither_the_codec_it_came_from_nor_its_cache(flow_run, comm
         (["--size", "0x16"], "0x16 pixels do not fit this codec"),
         (["--size", "20x16"], "latents of 3x5x4 do not divide into patches of (1, 2, 2)"),
         (["--size", "big"], "--size big is not HEIGHTxWIDTH, like 64x64"),
-        (["--steps", "0"], "steps 0 at least 1"),
-        (["--fps", "0"], "fps 0.0"),
+        (["--steps", "0"], "sampling.steps is 0, but must be at least 1"),
+        (["--fps", "0"], "sampling.fps is 0.0, but must be a number above 0"),
+        (["--fps", "nan"], "sampling.fps is nan"),
+        (["--guidance", "-1"], "sampling.guidance is -1.0, but must be a number 0 or more"),
+        (["--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["--seed", "99999999999999999999"], "and below 2^63"),
+        (["--prompt", " "], "a --prompt is empty: say what to show"),
         (["--batch", "0"], "--batch 0 must be at least 1"),
         (["--solver", "magic"], "invalid choice: 'magic'"),
         (["--out", __file__], f"File exists: {__file__}"),
@@ -114,6 +119,8 @@ def test_prompt_files_without_prompts_are_refused(flow_run, command, tmp_path: P
         status, said = command(sample, "--run", flow_run, "--prompts", prompts, "--out", out)
         assert status == 2
         assert says in said
+    status, said = command(sample, "--run", flow_run, "--prompts", tmp_path, "--out", out)
+    assert (status, "is a folder: give a text file" in said) == (2, True)
     status, said = command(sample, "--run", flow_run, "--out", out)
     assert (status, "nothing to sample: give --prompt TEXT" in said) == (2, True)
     assert not out.exists()

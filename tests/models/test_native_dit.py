@@ -186,3 +186,21 @@ def test_without_overlap_a_token_is_a_linear_map_of_its_own_patch():
     by_hand = torch.einsum("dchw,chw->d", model.patch_in.weight[:, :, 0], x[0, :, 1, 2:4, 0:2])
     assert torch.allclose(tokens[0, :, 1, 1, 0], by_hand + model.patch_in.bias, atol=1e-6)
     assert model.patch_out.kernel_size == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"latent_channels": -3}, "latent_channels is -3, but must be above 0"),
+        ({"text_width": 0}, "text_width is 0"),
+        ({"width": -128}, "width is -128"),
+        ({"depth": 0}, "depth is 0"),
+        ({"heads": 0}, "heads is 0"),
+        ({"patch": (1, 0, 1)}, "patch is 0"),
+        ({"mlp_ratio": -1.0}, "mlp_ratio is -1.0"),
+        ({"overlap": -1}, "overlap is -1: 0 cuts patches side by side"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(changed: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        tiny(**changed)

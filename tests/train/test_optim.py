@@ -116,3 +116,17 @@ def test_decay_shrinks_matrices_without_a_gradient_and_leaves_biases():
 def test_rates_and_limits_that_are_not_positive_are_refused(settings):
     with pytest.raises(InputError, match="must be above 0"):
         Optim(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"betas": (1.0, 0.9)}, r"betas \[1.0, 0.9\] must lie in"),
+        ({"betas": (0.9, -0.1)}, "must lie in"),
+        ({"weight_decay": -0.1}, "weight_decay -0.1 and warmup_steps 50 must not be negative"),
+        ({"warmup_steps": -1}, "warmup_steps -1 must not be negative"),
+    ],
+)
+def test_settings_no_optimiser_can_use_are_refused(settings: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        Optim(**settings)

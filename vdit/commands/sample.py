@@ -16,6 +16,9 @@ from vdit.types import InputError
 
 __all__ = ["main"]
 
+LARGEST_SEED = 2**63 - 2**31
+"""Below what torch takes, with room for one more a prompt."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Sample; 0 when every clip is written."""
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     sampling = _overridden(trained.sampling, options)
     sampler = trained.task.sampler(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
-    out = Path(options.out) if options.out else Path(options.run) / "clips"
+    out = Path(options.out) if options.out else Path(options.run) / "sampled"
     out.mkdir(parents=True, exist_ok=True)
     shown = []
     with StageBars(Console()) as bars:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         {"file": f"{s:06d}.mp4", "prompt": p, "seed": s} for p, s in zip(prompts, seeds, strict=True)
     ]
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
-    print(f"{len(prompts)} clips in {out}")
+    print(f"{len(prompts)} {'clip' if len(prompts) == 1 else 'clips'} in {out}")
     return 0
 
 
@@ -81,7 +84,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun"))
     parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
-    parser.add_argument("--out", help="folder to write to; default RUN/clips")
+    parser.add_argument("--out", help="folder to write to; default RUN/sampled")
     return parser
 
 
@@ -90,7 +93,8 @@ def _prompts(options: Namespace) -> list[str]:
     if options.prompts:
         file = Path(options.prompts)
         if not file.is_file():
-            raise InputError(f"prompt file {file} does not exist")
+            what = "is a folder: give a text file" if file.is_dir() else "does not exist"
+            raise InputError(f"prompt file {file} {what}")
         try:
             lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
@@ -98,10 +102,14 @@ def _prompts(options: Namespace) -> list[str]:
         prompts += [line for line in lines if line]
         if not any(lines):
             raise InputError(f"prompt file {file} is empty: write one prompt a line")
+    if not all(prompt.strip() for prompt in prompts):
+        raise InputError("a --prompt is empty: say what to show")
     if not prompts:
         raise InputError("nothing to sample: give --prompt TEXT or --prompts FILE")
     if options.batch < 1:
         raise InputError(f"--batch {options.batch} must be at least 1")
+    if not 0 <= options.seed < LARGEST_SEED:
+        raise InputError(f"--seed {options.seed} must be 0 or more, and below 2^63")
     return prompts
 
 

@@ -31,13 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine(run.parallel)
     console = Console(quiet=not engine.main)
     folder = RunFolder(Path(run.out))
-    run.task.check(run.data)
-    if engine.main:
-        folder.claim(parsed.text)
-    engine.barrier()
     session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed)
     try:
-        return 3 if train(session, run.task, run.loop, run.optim) else 0
+        return 3 if train(session, run.task, run.loop, run.optim, parsed.text) else 0
     except NonFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return 4

@@ -51,15 +51,26 @@ _Batch = tuple[list[Clip], Float[Tensor, "b c t h w"]]
 
 
 class LatentSource:
-    """The latents of a cache file, by clip number; `fingerprint` is the key of the file."""
+    """The latents of a cache file, by clip number; `fingerprint` is the key of the file.
 
-    def __init__(self, path: Path, fingerprint: str):
-        """Open a cache file. Raises `InputError` where it is damaged or was made from something else."""
+    Args:
+        path: the cache file.
+        fingerprint: the key it must have.
+        memory_bytes: latents that take no more are read at once and stay in memory; of more, each clip is
+            read when asked for.
+
+    Raises:
+        InputError: the file is damaged or was made from something else.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, memory_bytes: int = 2**30):
         try:
             self._file = safe_open(path, framework="pt")
             texts = json.loads(self._file.get_tensor("texts").numpy().tobytes())
             self._said = [_Said(*row) for row in texts]
             self._latents = self._file.get_slice("latents")
+            if path.stat().st_size <= memory_bytes:
+                self._latents = self._latents[:].clone()  # a slice is a view of the file
             stored = self._file.metadata().get("key")
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(

@@ -37,18 +37,27 @@ class Parallel:
 
 
 class Engine:
-    """One process's view of the run. Lightning Fabric does the launching, the moving and the casting."""
+    """One process's view of the run. Lightning Fabric does the launching, the moving and the casting.
+
+    Raises:
+        InputError: the machine has no such accelerator, or too few of them.
+    """
 
     def __init__(self, parallel: Parallel) -> None:
         from lightning.fabric import Fabric
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-        self._fabric = Fabric(
-            accelerator=parallel.accelerator,
-            devices=parallel.devices,
-            num_nodes=parallel.nodes,
-            strategy=parallel.strategy,
-            precision=parallel.precision,
-        )
+        try:
+            self._fabric = Fabric(
+                accelerator=parallel.accelerator,
+                devices=parallel.devices,
+                num_nodes=parallel.nodes,
+                strategy=parallel.strategy,
+                precision=parallel.precision,
+            )
+        except (RuntimeError, ValueError, MisconfigurationException) as error:
+            asked = f"accelerator {parallel.accelerator}, devices {parallel.devices}"
+            raise InputError(f"this machine cannot give what parallel asks for ({asked}): {error}") from error
         self._fabric.launch()
 
     @property

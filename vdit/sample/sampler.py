@@ -1,5 +1,6 @@
 """Prompts in, pixels out."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,10 +45,12 @@ class Sampling:
     solver: Literal["euler", "heun"] = "euler"
 
     def __post_init__(self) -> None:
-        if self.fps <= 0 or self.shift <= 0 or self.steps < 1:
-            raise InputError(
-                f"fps {self.fps} and shift {self.shift} must be above 0, steps {self.steps} at least 1"
-            )
+        for name, least in (("fps", "above 0"), ("shift", "above 0"), ("guidance", "0 or more")):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):
+                raise InputError(f"sampling.{name} is {value}, but must be a number {least}")
+        if self.steps < 1:
+            raise InputError(f"sampling.steps is {self.steps}, but must be at least 1")
 
 
 class Sampler:

@@ -40,7 +40,8 @@ class CodecTask(Task):
     title = "codec"
 
     def __init__(self, codec: VideoCodec, kl: float = 1e-5) -> None:
-        self.codec, self.kl = codec, kl
+        self.codec = self.module = codec
+        self.kl = kl
 
     def check(self, data: Data) -> None:
         for source in (data.train, data.held_out):
@@ -49,7 +50,7 @@ class CodecTask(Task):
     def prepare(self, session: Session) -> Work:
         pixels = [batch.pixels for batch in self.batches(session.data.train, PRIMING_CLIPS)]
         self.codec.prime(torch.cat([x for x in pixels if x is not None]))
-        return Work(self.codec, CodecStep(self.codec, self.kl), session.data.train)
+        return Work(CodecStep(self.codec, self.kl), session.data.train)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         held_out, pace, steps = session.data.held_out, session.pace, session.steps

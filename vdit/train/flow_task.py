@@ -66,7 +66,7 @@ class FlowTask(Task):
         self.sampling = sampling or Sampling()
         self.objective = FlowMatching(levels or LogitNormal())
         self.text = CachedText(text, self.cache / "text", dtype="float16")
-        self.denoiser = Denoiser(backbone, [Caption(self.text, caption_drop)])
+        self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop)])
 
     @cached_property
     def codec(self) -> VideoCodec:
@@ -87,6 +87,11 @@ class FlowTask(Task):
                 f"the codec in {self.codec_folder} has {self.codec.latent_channels} latent channels, the "
                 f"backbone {self.denoiser.backbone.latent_channels}: make them equal"
             )
+        if self.text.width != self.denoiser.backbone.text_width:
+            raise InputError(
+                f"the text encoder's tokens have {self.text.width} channels, the backbone reads "
+                f"{self.denoiser.backbone.text_width}: set its text_width to {self.text.width}"
+            )
         for source in (data.train, data.held_out):
             size = self.codec.latent_size(*source[0].pixels.shape[1:])
             self.denoiser.backbone.check_shape(*size)
@@ -101,7 +106,7 @@ class FlowTask(Task):
             self.text.prepare([*captions, ""], partial(bars.show, "reading captions"))
         train = self.encoded(session.data.train, session, "encoding clips")
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
-        return Work(self.denoiser, FlowStep(self.denoiser, self.objective), train)
+        return Work(FlowStep(self.denoiser, self.objective), train)
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> LatentSource:
         """The latents of a source, from the cache or made now by every rank that lacks them."""

@@ -53,6 +53,8 @@ class Loop:
         for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"loop.ema is {self.ema}, but must lie in [0, 1); 0 follows the weights exactly")
 
 
 class Batches(Protocol):

@@ -71,6 +71,12 @@ class Optim:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.clip_norm <= 0:
             raise InputError(f"lr {self.lr} and clip_norm {self.clip_norm} must be above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas {list(self.betas)} must lie in [0, 1)")
+        if self.weight_decay < 0 or self.warmup_steps < 0:
+            raise InputError(
+                f"weight_decay {self.weight_decay} and warmup_steps {self.warmup_steps} must not be negative"
+            )
 
 
 def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:

@@ -15,17 +15,26 @@ from vdit.train.task import Session, Task
 __all__ = ["train"]
 
 
-def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
-    """Train a task, whose `check` has passed, from its last checkpoint or from the start.
+def train(session: Session, task: Task, loop: Loop, optim: Optim, config: str) -> str | None:
+    """Train a task from its last checkpoint or from the start; `config` says all of the run, for its folder.
+
+    What cannot be trained is refused before anything is written, encoded or trained.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
 
     Raises:
-        InputError: a damaged checkpoint, clips that cannot be encoded, a full disk.
+        InputError: settings that do not fit together, the folder of another run, a damaged checkpoint, clips
+            that cannot be encoded, a full disk.
         NonFinite: a loss or gradient that is not a number.
     """
     engine, folder, console = session.engine, session.folder, session.console
+    task.check(session.data)
+    optimizer = build_optimizer(task.module, optim)
+    order = ClipOrder(len(session.data.train), session.seed, loop.batch, engine.rank, engine.world)
+    if engine.main:
+        folder.claim(config)
+    engine.barrier()
     checkpoints = Checkpoints(folder.checkpoints, loop.keep, writes=engine.main)
     latest = checkpoints.latest()
     if latest is not None and latest.step >= loop.steps:
@@ -35,18 +44,16 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim) -> str | None:
         if isinstance(source, VideoSource):
             console.print(f"{name}: {source.report}", markup=False)
     work = task.prepare(session)
-    module, optimizer = engine.setup(work.module, build_optimizer(work.module, optim))
-    order = ClipOrder(len(work.items), session.seed, loop.batch, engine.rank, engine.world)
+    module, optimizer = engine.setup(task.module, optimizer)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
-        state = TrainState(
-            work.module, optimizer, EMA(work.module, loop.ema, loop.ema_every), batches.state_dict()
-        )
+        average = EMA(task.module, loop.ema, loop.ema_every)
+        state = TrainState(task.module, optimizer, average, batches.state_dict())
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)
             console.print(f"continuing {folder.path} after step {state.step}")
         journal = Journal(folder, state.step)
-        weights = sum(p.numel() for p in work.module.parameters() if p.requires_grad)
+        weights = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
         console.print(f"training a {task.title} of {weights / 1e6:.2f} M weights on {len(work.items)} clips")
         hooks = [ProgressBar(task.title, loop.steps, console), *task.hooks(session, work, journal)]
         hooks.append(Metrics(journal, session.pace.metrics, loop.steps))

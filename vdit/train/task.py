@@ -13,7 +13,7 @@ from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
 from vdit.train.run_folder import RunFolder
 from vdit.train.step import Step
-from vdit.types import ClipSource
+from vdit.types import ClipSource, InputError
 
 __all__ = ["Data", "Pace", "Session", "Task", "Work"]
 
@@ -47,6 +47,11 @@ class Pace:
     validation: int = 200
     samples: int = 400
 
+    def __post_init__(self) -> None:
+        for name in ("metrics", "validation", "samples"):
+            if getattr(self, name) < 0:
+                raise InputError(f"pace.{name} is {getattr(self, name)}: 0 is at the end only")
+
 
 @dataclass(frozen=True)
 class Session:
@@ -76,20 +81,24 @@ class Work:
     """What the loop runs.
 
     Attributes:
-        module: what is trained.
         step: what one step computes.
-        items: what batches are made of.
+        items: what batches are made of, one for each training clip.
     """
 
-    module: nn.Module
     step: Step
     items: ItemSource
 
 
 class Task(ABC):
-    """Something that can be trained. Constructing one is cheap; `prepare` does the heavy part."""
+    """Something that can be trained. Constructing one is cheap; `prepare` does the heavy part.
+
+    Attributes:
+        title: what is trained, in a word.
+        module: its weights.
+    """
 
     title: str
+    module: nn.Module
 
     @abstractmethod
     def check(self, data: Data) -> None:
@@ -97,7 +106,7 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, session: Session) -> Work:
-        """Build what is trained, and do all frozen work (caches) that comes before the first step."""
+        """Do all frozen work (caches) that comes before the first step."""
 
     @abstractmethod
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:

@@ -93,6 +93,13 @@ class NativeDiT(Transformer):
         rope_theta: float = 10.0,
     ) -> None:
         super().__init__()
+        sizes = {"latent_channels": latent_channels, "text_width": text_width, "width": width, "depth": depth}
+        sizes |= {"heads": heads, "patch": min(patch), "mlp_ratio": mlp_ratio, "rope_theta": rope_theta}
+        for name, size in sizes.items():
+            if size <= 0:
+                raise InputError(f"the model's {name} is {size}, but must be above 0")
+        if overlap < 0:
+            raise InputError(f"the model's overlap is {overlap}: 0 cuts patches side by side")
         if width % heads or (width // heads) % 2:
             raise InputError(f"width {width} over {heads} heads must leave an even number of channels a head")
         self.latent_channels, self.text_width = latent_channels, text_width
