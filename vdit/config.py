@@ -6,6 +6,7 @@ line, relative to the working folder. Values on the command line come last and w
 knows is refused.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from vdit.parallel.engine import Parallel
 from vdit.train.loop import Loop
@@ -67,8 +68,8 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
     """Read a command line, and the files of its `--config` options, each over the one before.
 
     Raises:
-        InputError: a file that is missing or is not YAML.
-        SystemExit: unknown keys or wrong values, after a message that names them.
+        InputError: a file that is missing or is not YAML, unknown keys, wrong values.
+        SystemExit: with status 0, after help that was asked for.
     """
     parser = _parser(description)
     expanded = [str(argument) for argument in arguments]
@@ -76,7 +77,11 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
         key, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
         if value.endswith(".yaml") or (value and "--config" in (key, *arguments[max(0, i - 1) : i])):
             expanded[i] = f"{key}{equals}{_resolved(Path(value))}"
-    values = parser.parse_args(expanded)
+    try:
+        values = parser.parse_args(expanded)
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())  # which stands on several lines
+        raise InputError(f"{reason}. `{parser.prog} --help` lists what can be set") from error
     return Parsed(values, parser.dump(values))
 
 
@@ -97,12 +102,18 @@ def build_run(parsed: Parsed) -> Run:
     except InputError:
         raise
     except ValueError as error:  # for an optional value, an InputError arrives as one of several reasons
-        raise InputError(f"the configuration cannot be built. {error}") from error
+        raise InputError(f"the configuration cannot be built: {_reasons(error)}") from error
     return Run(**{name: built[name] for name in Run.__dataclass_fields__})
 
 
+def _reasons(error: ValueError) -> str:
+    """Why none of the types an optional value may have would take it, without "it is not None"."""
+    given = re.findall(r"^  - (.*)$", str(error), re.MULTILINE)
+    return "; ".join(reason for reason in given if "NoneType" not in reason) or str(error)
+
+
 def _parser(description: str) -> ArgumentParser:
-    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=description)
+    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file; may be given several times")
     parser.add_class_arguments(Run, None, as_group=False)
     return parser
