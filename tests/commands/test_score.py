@@ -109,7 +109,7 @@ def configured(run: Path, change: Callable[[dict], None]) -> None:
     [
         (["--clips", "1"], "--clips is 1, but must be at least 2"),
         (["--batch", "0"], "--batch is 0, but must be at least 1"),
-        (["--steps", "0"], "steps 0 at least 1"),
+        (["--steps", "0"], "sampling.steps is 0, but must be at least 1"),
         (["--checkpoint", "7"], "has no checkpoint of step 7: it has 1, 2"),
         (["--seed", "-1"], "seed is -1, but must be at least 0"),
         (["--seed", "1"], "--seed 1 draws the clips this run was validated on"),
