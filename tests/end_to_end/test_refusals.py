@@ -10,14 +10,6 @@ from vdit.commands.train import main as train
 BACKBONE = "--task.init_args.backbone.init_args"
 
 
-@pytest.fixture
-def config(flow_run: Path, tmp_path: Path) -> Path:
-    """The configuration of a run that would train, with a cache of its own, which holds nothing yet."""
-    file = tmp_path / "config.yaml"
-    file.write_text((flow_run / "config.yaml").read_text())
-    return file
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -33,11 +25,14 @@ def config(flow_run: Path, tmp_path: Path) -> Path:
         (["--optim.nonsense", "1"], "optim.nonsense"),
     ],
 )
-def test_nothing_is_written_for_a_run_that_cannot_be(config, command, tmp_path: Path, options, says: str):
+def test_nothing_is_written_for_a_run_that_cannot_be(
+    flow_config, command, tmp_path: Path, options, says: str
+):
     if "cuda" in options and torch.cuda.is_available():
         pytest.skip("this machine has what is asked for")
     out, cache = tmp_path / "run", tmp_path / "cache"
-    status, said = command(train, "--config", config, "--out", out, "--task.init_args.cache", cache, *options)
+    elsewhere = ["--out", out, "--task.init_args.cache", cache]
+    status, said = command(train, "--config", flow_config, *elsewhere, *options)
     assert status == 2
     assert says in said
     assert not out.exists()
