@@ -36,7 +36,7 @@ format: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) runs
 
-# A virtual environment knows its interpreter by path, so it is made anew when it does not answer.
+# A virtual environment knows its interpreter by path: after moving the folder, `make clean` first.
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; name one with make PYTHON=..."; exit 1; }

@@ -136,3 +136,19 @@ def test_the_frozen_encoder_is_no_part_of_the_weights():
     model = denoiser()
     assert {name.split(".")[0] for name in model.state_dict()} == {"backbone"}
     assert Slot.TEXT in model.backbone.slots
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_it_is_left_as_it_was_found_also_after_a_failure(before: bool):
+    it = denoiser().train(before)
+
+    def fail() -> None:
+        with it.evaluating():
+            assert not it.training
+            assert not it.backbone.training
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert it.training is before
+    assert it.backbone.training is before

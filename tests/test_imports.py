@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 # Each package may import itself and what stands on lines above its own, never a neighbour on its line.
 LEVELS = (
-    ("types", "progress"),
+    ("types",),
+    ("progress", "devices"),
     ("nn", "weights"),
     ("flow", "codecs", "text", "models", "data", "adapters", "world"),
     ("conditions",),

@@ -1,4 +1,4 @@
-"""Train, fine-tune, sample and measure video diffusion transformers.
+"""Train, sample and measure video diffusion transformers.
 
 Importing this package imports nothing heavy: torch arrives with the submodule that needs it.
 """

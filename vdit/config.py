@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -23,7 +23,7 @@ from vdit.train.optim import Optim
 from vdit.train.task import Data, Pace, Task
 from vdit.types import InputError
 
-__all__ = ["Parsed", "Run", "build_run", "load_run", "parse_run"]
+__all__ = ["Parsed", "Run", "build_part", "build_run", "load_run", "parse_run"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Run:
     pace: Pace = field(default_factory=Pace)
     parallel: Parallel = field(default_factory=Parallel)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}, but must be 0 or more, and below 2^63")
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
         values = parser.parse_args(expanded)
     except ArgumentError as error:
         reason = " ".join(str(error).split())  # which stands on several lines
-        raise InputError(f"{reason}. `{parser.prog} --help` lists what can be set") from error
+        raise InputError(f"{reason}. `python train.py --help` lists what can be set") from error
     return Parsed(values, parser.dump(values))
 
 
@@ -97,13 +101,25 @@ def build_run(parsed: Parsed) -> Run:
         InputError: values that a class refuses.
     """
     torch.manual_seed(parsed.values.seed)
+    built = _instantiated(_parser(""), parsed.values)
+    return Run(**{name: built[name] for name in Run.__dataclass_fields__})
+
+
+def build_part(parsed: Parsed, name: Literal["task", "data"]) -> Any:
+    """Build one part of a run, such as the task without the clips it learnt from. Raises as `build_run`."""
+    torch.manual_seed(parsed.values.seed)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type={"task": Task, "data": Data}[name])
+    return _instantiated(parser, Namespace({name: parsed.values[name]}))[name]
+
+
+def _instantiated(parser: ArgumentParser, values: Namespace) -> Namespace:
     try:
-        built = _parser("").instantiate(parsed.values)
+        return parser.instantiate(values)
     except InputError:
         raise
     except ValueError as error:  # for an optional value, an InputError arrives as one of several reasons
         raise InputError(f"the configuration cannot be built: {_reasons(error)}") from error
-    return Run(**{name: built[name] for name in Run.__dataclass_fields__})
 
 
 def _reasons(error: ValueError) -> str:
@@ -140,5 +156,5 @@ def _read(file: Path) -> Any:
         return yaml.safe_load(file.read_text())
     except OSError as error:
         raise InputError(f"configuration {file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"configuration {file} is not YAML: {error}") from error

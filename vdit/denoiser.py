@@ -1,6 +1,7 @@
 """The one trained module of a diffusion run: a backbone and the conditions that feed it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -37,6 +38,16 @@ class Denoiser(nn.Module):
 
     def _listeners(self) -> list[Condition]:
         return cast(list[Condition], list(self.conditions))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, modules behave as in use; outside, as they did before."""
+        before = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(before)
 
     @torch.no_grad()
     def signals(self, batch: ClipBatch) -> Signals:

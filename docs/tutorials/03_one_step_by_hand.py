@@ -86,7 +86,7 @@ def primed_codec(clips: Sequence[Clip]) -> NativeCodec:
     )
     pixels = torch.stack([clip.pixels for clip in clips])
     with torch.no_grad():
-        codec.prime(pixels)
+        codec.prime([pixels])
         raw = codec.posterior(pixels).mean
         codec.latent_mean.copy_(raw.mean(dim=(0, 2, 3, 4)))
         codec.latent_std.copy_(raw.std(dim=(0, 2, 3, 4)))
@@ -237,7 +237,7 @@ def main() -> None:
     by_loop = same_as_the_loop(source, codec, denoiser, seed=5)
     print(f"   by hand {by_hand:.6f}, by FlowStep {by_loop:.6f}, equal {by_hand == by_loop}")
     print("   A network that says nothing has a loss of 2, the variance of noise plus that of data;")
-    print("   this one begins with the best linear guess, which leaves about pi / 2\n")
+    print("   this one begins with the best linear guess, which leaves 1 / s^2, between 1 and 2\n")
     denoiser.zero_grad()
 
     print(f"3. {STEPS} steps on one clip")

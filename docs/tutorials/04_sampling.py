@@ -67,7 +67,7 @@ class Subject:
 def open_run(run: Path) -> Subject:
     """The averaged weights of a run's last checkpoint, and four scenes it was not trained on."""
     trained = load_trained(run)
-    held_out = trained.run.data.held_out
+    held_out = trained.data.held_out
     if not isinstance(held_out, WorldSource):
         raise SystemExit(f"{run} was not trained on the built-in world: give another --run")
     scenes = [held_out.scene(i) for i in range(4)]

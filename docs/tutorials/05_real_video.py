@@ -138,7 +138,7 @@ def ask_back(out: Path) -> None:
     All samples begin in the same noise, so that only the caption can tell them apart.
     """
     trained = load_trained(out / "model")
-    codec, source = trained.task.codec, trained.run.data.train
+    codec, source = trained.task.codec, trained.data.train
     clips = [source[i] for i in range(len(source))]
     truth = torch.stack([clip.pixels for clip in clips])
     with torch.inference_mode():

@@ -22,7 +22,7 @@ def squared_error(code: LinearCode, blocks: Tensor) -> float:
 
 def fitted(pixels: Tensor, whitening: float) -> tuple[LinearCode, Tensor]:
     code = LinearCode(CHANNELS, stride_t=2, stride_s=2)
-    code.fit(pixels, whitening)
+    code.fit([pixels], whitening)
     return code.requires_grad_(False), code.blocks(pixels, first=True).flatten(0, 3)
 
 
@@ -95,14 +95,14 @@ def test_levelling_is_a_rotation_after_which_variances_are_equal(variance: list[
 
 def test_enough_numbers_lose_nothing():
     code = LinearCode(24, stride_t=2, stride_s=2)
-    code.fit(pixels := clips(), 0.5)
+    code.fit([pixels := clips()], 0.5)
     torch.testing.assert_close(code.decode(code.encode(pixels, None), None), pixels, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("whitening", WHITENINGS)
 def test_clips_of_one_colour_leave_finite_weights(whitening: float):
     code = LinearCode(CHANNELS, stride_t=2, stride_s=2)
-    code.fit(pixels := torch.full((2, 3, 5, 8, 8), 0.5), whitening)
+    code.fit([pixels := torch.full((2, 3, 5, 8, 8), 0.5)], whitening)
     assert all(torch.isfinite(p).all() for p in code.parameters())
     torch.testing.assert_close(code.decode(code.encode(pixels, None), None), pixels, atol=1e-4, rtol=0)
 

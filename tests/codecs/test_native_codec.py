@@ -163,7 +163,7 @@ def test_a_primed_codec_is_its_linear_code():
     torch.manual_seed(0)
     codec = NativeCodec(4, 2, (6, 8, 8), (0, 1, 1), (1, 0, 1), ((2, 2), (2, 1)))
     pixels = pixels_for(codec)
-    codec.prime(pixels)
+    codec.prime([pixels])
     posterior = codec.posterior(pixels)
     assert torch.equal(posterior.mean, codec.linear.encode(pixels, None))
     assert torch.equal(codec.reconstruct(posterior.mean), codec.linear.decode(posterior.mean, None))

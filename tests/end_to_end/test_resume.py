@@ -11,6 +11,7 @@ import pytest
 
 from vdit.codecs.folder import load_codec, save_codec
 from vdit.commands.train import main as train
+from vdit.eval.curves import read_rows
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.run_folder import RunFolder
 
@@ -27,7 +28,7 @@ def final_weights(run: Path) -> dict[str, bytes]:
     assert latest is not None
     latest.verify()
     files = {file.name: file.read_bytes() for file in (latest.weights, latest.average)}
-    rows = [row for row in RunFolder(run).records() if row["kind"] == "train"]
+    rows = [row for row in read_rows(RunFolder(run).metrics) if row["kind"] == "train"]
     files["losses"] = json.dumps([(row["step"], row["loss"], row["gradient_norm"]) for row in rows]).encode()
     if (run / "codec").is_dir():
         files |= {
@@ -130,6 +131,20 @@ def test_a_run_goes_on_with_its_own_codec_alone(flow_run, codec_run, command):
     assert status == 2
     assert "holds another codec" in said
     assert last_step(run) == 38
+
+
+def test_a_run_outlives_the_codec_it_came_from_and_settings_that_came_later(flow_run, codec_run, command):
+    run = flow_run.with_name("flow_alone")
+    shutil.copytree(flow_run, run)
+    shutil.rmtree(run / "checkpoints/step_00000040")
+    config = run / "config.yaml"
+    moved = config.read_text().replace(str(flow_run), str(run)).replace(str(codec_run / "codec"), "gone")
+    assert "shift: 1.0" in moved
+    config.write_text("".join(line for line in moved.splitlines(True) if "shift: 1.0" not in line))
+    status, said = command(train, "--config", config)
+    assert status == 0, said
+    assert last_step(run) == 40
+    assert final_weights(run) == final_weights(flow_run)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from vdit.commands.sample import main as sample
@@ -63,13 +64,18 @@ def test_a_clip_depends_on_prompt_and_seed_and_not_on_its_neighbours(flow_run, c
     assert clip("d", "--prompt", PROMPT, "--seed", 3, "--solver", "heun", "--steps", 3) != alone
 
 
-def test_a_run_needs_neither_the_codec_it_came_from_nor_its_cache(flow_run, command, tmp_path: Path):
+def test_a_run_needs_neither_the_codec_nor_the_clips_it_came_from_nor_its_cache(
+    flow_run, command, tmp_path: Path
+):
     run = tmp_path / "moved"
     shutil.copytree(flow_run, run)
     config = run / "config.yaml"
     text = config.read_text()
     for part in ("codec_run/codec", "cache"):
         text = text.replace(str(flow_run.parent / part), str(tmp_path / "gone"))
+    where = {"path": str(tmp_path / "gone"), "cut": {"frames": 5, "height": 16, "width": 16}}
+    folder = {"class_path": "vdit.data.folder.FolderSource", "init_args": where}
+    text = yaml.safe_dump(yaml.safe_load(text) | {"data": {"train": folder, "held_out": folder}})
     config.write_text(text)
     status, said = command(sample, "--run", run, "--prompt", PROMPT)
     assert status == 0, said
@@ -92,6 +98,7 @@ def test_a_run_needs_neither_the_codec_it_came_from_nor_its_cache(flow_run, comm
         (["--seed", "-1"], "--seed -1 must be 0 or more"),
         (["--seed", "99999999999999999999"], "and below 2^63"),
         (["--prompt", " "], "a --prompt is empty: say what to show"),
+        (["--device", "gpu"], "device 'gpu' is not one that torch knows"),
         (["--batch", "0"], "--batch 0 must be at least 1"),
         (["--solver", "magic"], "invalid choice: 'magic'"),
         (["--out", __file__], f"File exists: {__file__}"),

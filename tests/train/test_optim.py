@@ -125,6 +125,7 @@ def test_rates_and_limits_that_are_not_positive_are_refused(settings):
         ({"betas": (0.9, -0.1)}, "must lie in"),
         ({"weight_decay": -0.1}, "weight_decay -0.1 and warmup_steps 50 must not be negative"),
         ({"warmup_steps": -1}, "warmup_steps -1 must not be negative"),
+        ({"final": -0.1}, r"optim\.final -0\.1 must not be negative"),
     ],
 )
 def test_settings_no_optimiser_can_use_are_refused(settings: dict, says: str):

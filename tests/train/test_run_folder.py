@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vdit.eval.curves import read_rows
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.run_folder import RunFolder
 from vdit.train.state import StepRecord
@@ -36,6 +37,18 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path):
     assert "seed" not in said
     assert "another --out" in said
     assert folder.config.read_text() == CONFIG
+
+
+def test_a_run_is_known_again_by_what_its_record_means_today(tmp_path: Path):
+    """A setting that came later has its default in the record as it is told now."""
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    later = CONFIG + "until: 0.0\n"
+    with pytest.raises(InputError, match="another configuration"):
+        folder.claim(later)
+    assert folder.claim(later, recorded=later) is True
+    with pytest.raises(InputError, match="another configuration"):
+        folder.claim(later.replace("0.001", "0.002"), recorded=later)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path):
@@ -83,7 +96,7 @@ def test_rows_come_back_as_they_were_written(folder: RunFolder):
     journal = Journal(folder, resumed_at=0)
     journal.write(10, "train", {"loss": 0.5, "rate": 1e-3})
     journal.write(10, "validation", {"psnr": 20})
-    assert folder.records() == [  # before it is closed: a killed run keeps its rows
+    assert read_rows(folder.metrics) == [  # before it is closed: a killed run keeps its rows
         {"step": 10, "kind": "train", "loss": 0.5, "rate": 1e-3},
         {"step": 10, "kind": "validation", "psnr": 20.0},
     ]
@@ -97,16 +110,20 @@ def test_rows_after_the_resumed_step_are_dropped_with_a_line_cut_by_a_crash(fold
     journal.close()
     with folder.metrics.open("a") as file:
         file.write('{"step": 40, "ki')
-    assert [row["step"] for row in folder.records()] == [10, 20, 30]
+    assert [row["step"] for row in read_rows(folder.metrics)] == [10, 20, 30]
     again = Journal(folder, resumed_at=20)
-    assert [row["step"] for row in folder.records()] == [10, 20]
+    assert [row["step"] for row in read_rows(folder.metrics)] == [10, 20]
     again.write(30, "train", {"loss": 7.0})
     again.close()
-    assert [(row["step"], row["loss"]) for row in folder.records()] == [(10, 1.0), (20, 2.0), (30, 7.0)]
+    assert [(row["step"], row["loss"]) for row in read_rows(folder.metrics)] == [
+        (10, 1.0),
+        (20, 2.0),
+        (30, 7.0),
+    ]
 
 
 def test_a_run_without_metrics_has_no_rows(tmp_path: Path):
-    assert RunFolder(tmp_path).records() == []
+    assert read_rows(RunFolder(tmp_path).metrics) == []
 
 
 def record(step: int, loss: float) -> StepRecord:
@@ -120,7 +137,7 @@ def test_metrics_are_means_since_the_last_row(folder: RunFolder, new_state):
     for step in range(1, 6):
         hook.after_step(new_state(), record(step, float(step)))
     hook.finish(new_state())
-    rows = folder.records()
+    rows = read_rows(folder.metrics)
     assert [row["step"] for row in rows] == [2, 4, 5]
     assert [row["loss"] for row in rows] == [1.5, 3.5, 5.0]
     assert [row["gradient_norm"] for row in rows] == [3.0, 7.0, 10.0]
@@ -129,10 +146,24 @@ def test_metrics_are_means_since_the_last_row(folder: RunFolder, new_state):
     assert {row["step_seconds"] for row in rows} == {0.5}
 
 
+def test_one_process_writes_what_all_of_them_measured(folder: RunFolder, new_state):
+    quiet = Journal(folder, 0, writes=False)
+    quiet.write(1, "train", {"loss": 1.0})
+    quiet.close()
+    assert not folder.metrics.exists()
+    hook = Metrics(Journal(folder, 0), every=2, steps=4, mean=lambda value: value + 10)
+    hook.start(new_state())
+    for step in range(1, 4):
+        hook.after_step(new_state(), record(step, float(step)))
+    hook.finish(new_state())
+    # The last row has no full share of steps: others may have gone, so none is asked.
+    assert [row["loss"] for row in read_rows(folder.metrics)] == [11.5, 3.0]
+
+
 def test_steps_since_the_last_row_are_kept_when_a_session_ends_early(folder: RunFolder, new_state):
     hook = Metrics(Journal(folder, 0), every=10, steps=100)
     hook.start(new_state())
     for step in range(1, 4):
         hook.after_step(new_state(), record(step, float(step)))
     hook.finish(new_state())
-    assert [(row["step"], row["loss"]) for row in folder.records()] == [(3, 2.0)]
+    assert [(row["step"], row["loss"]) for row in read_rows(folder.metrics)] == [(3, 2.0)]

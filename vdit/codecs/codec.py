@@ -68,8 +68,8 @@ class VideoCodec(nn.Module, ABC):
         """The posterior of a clip, or of the next chunk of a stream when given its memory."""
 
     @abstractmethod
-    def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
-        """Set what can be known from clips in closed form, before the first step of training."""
+    def prime(self, clips: Iterable[Float[Tensor, "b 3 t h w"]]) -> None:
+        """Set what can be known from batches of clips in closed form, before the first step of training."""
 
     @abstractmethod
     def reconstruct(

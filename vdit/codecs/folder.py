@@ -16,7 +16,7 @@ from vdit.codecs.codec import VideoCodec
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
 
-__all__ = ["codec_fingerprint", "copy_codec", "load_codec", "save_codec"]
+__all__ = ["codec_fingerprint", "copy_codec", "holds_codec", "load_codec", "save_codec"]
 
 DESCRIPTION, WEIGHTS = "codec.json", "weights.safetensors"
 TRAINING = "training.jsonl"
@@ -40,13 +40,18 @@ def save_codec(codec: VideoCodec, folder: Path, facts: Mapping[str, Any]) -> Non
         description.write_text(json.dumps(described, indent=1) + "\n")
 
 
+def holds_codec(folder: Path) -> bool:
+    """Whether there is a whole codec in `folder`: its description is written last."""
+    return (folder / DESCRIPTION).is_file()
+
+
 def load_codec(folder: Path) -> VideoCodec:
     """A codec from its folder, frozen and ready to use.
 
     Raises:
         InputError: the folder holds no codec, or one whose class or weights do not fit.
     """
-    if not (folder / DESCRIPTION).is_file():
+    if not holds_codec(folder):
         raise InputError(
             f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
         )
@@ -58,7 +63,10 @@ def load_codec(folder: Path) -> VideoCodec:
         raise InputError(f"{folder / DESCRIPTION} does not describe a codec: {error!r}") from error
     if not issubclass(kind, VideoCodec):
         raise InputError(f"{folder / DESCRIPTION} names {described['class_path']}, which is no codec")
-    codec = kind(**settings)
+    try:
+        codec = kind(**settings)
+    except TypeError as error:
+        raise InputError(f"{folder / DESCRIPTION} does not fit {described['class_path']}: {error}") from error
     load_weights(codec, folder / WEIGHTS)
     return codec.requires_grad_(False).eval()
 
@@ -76,7 +84,7 @@ def copy_codec(source: Path, target: Path) -> None:
     Raises:
         InputError: `target` holds another codec, or the disk is full.
     """
-    if (target / DESCRIPTION).is_file():
+    if holds_codec(target):
         if codec_fingerprint(target) != codec_fingerprint(source):
             raise InputError(
                 f"{target} holds another codec than {source}, and latents of one mean nothing to the other: "

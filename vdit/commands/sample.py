@@ -16,6 +16,7 @@ from vdit.types import InputError
 
 __all__ = ["main"]
 
+SHEET_CLIPS = 32
 LARGEST_SEED = 2**63 - 2**31
 """Below what torch takes, with room for one more a prompt."""
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     from vdit.progress import StageBars
     from vdit.sample.video_file import contact_sheet, write_video
 
-    trained = load_trained(Path(options.run), options.checkpoint)
+    trained = load_trained(Path(options.run), options.checkpoint, options.device)
     sampling = _overridden(trained.sampling, options)
     sampler = trained.task.sampler(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
@@ -54,8 +55,9 @@ def main(arguments: Sequence[str]) -> int:
                     **_texts(asdict(sampling)),
                 }
                 write_video(out / f"{seed:06d}.mp4", clip, sampling.fps, facts)
-                shown.append((clip, prompt))
-    contact_sheet(shown[:32], out / "sheet.png")
+                if len(shown) < SHEET_CLIPS:
+                    shown.append((clip, prompt))
+    contact_sheet(shown, out / "sheet.png")
     settings = {"run": options.run, "model": trained.name, "sampling": asdict(sampling)}
     settings["clips"] = [
         {"file": f"{s:06d}.mp4", "prompt": p, "seed": s} for p, s in zip(prompts, seeds, strict=True)
@@ -83,6 +85,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun"))
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
+    )
     parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
     parser.add_argument("--out", help="folder to write to; default RUN/sampled")
     return parser

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
     started, console = time.perf_counter(), Console()
     with console.status(f"opening {options.run}"):
-        trained = load_trained(Path(options.run), options.checkpoint)
+        trained = load_trained(Path(options.run), options.checkpoint, options.device)
         out = Path(options.out or options.run)
         sampling = _overridden(trained.sampling, options)
         source = _unseen(trained, sampling, options)
@@ -70,6 +70,9 @@ def _parser() -> ArgumentParser:
         "--checkpoint", type=int, help="the training step to judge, if not the last one saved"
     )
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
+    )
     parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
     return parser
 
@@ -93,7 +96,7 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
     """Held-out scenes that neither training nor its validation has shown."""
     from vdit.world.source import WorldSource
 
-    validated = trained.run.data.held_out
+    validated = trained.data.held_out
     if not isinstance(validated, WorldSource):
         raise InputError(
             f"{options.run} was trained on a {type(validated).__name__}, which knows no truth to judge clips "
@@ -188,7 +191,7 @@ def _report(
     progress = json.loads((trained.checkpoint.path / "progress.json").read_text())
     told = folder.path / "provenance.json"
     training = json.loads(told.read_text()) if told.is_file() else {}
-    training |= {"steps": settings["step"], "seed": trained.run.seed}
+    training |= {"steps": settings["step"], "seed": trained.seed}
     training["time in steps"] = f"{progress['seconds']:.0f} s"
     scoring = {
         "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "

@@ -114,7 +114,7 @@ class StepRace:
     def turns(self, steps: int = 1) -> None:
         """Steps as `fit` takes them: data, noise, forward, backward, checks, clipping, optimiser, EMA."""
         loop = replace(self.loop, steps=self.state.step + steps)
-        fit(
+        stopped = fit(
             self.state,
             self.module,
             self.step,
@@ -126,6 +126,8 @@ class StepRace:
             self.optim,
             self.seed,
         )
+        if stopped:
+            raise KeyboardInterrupt(stopped)
         self._finish()
 
     def bare(self, steps: int = 1) -> None:

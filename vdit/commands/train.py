@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdit.config import build_run, parse_run
+from vdit.config import build_run, load_run, parse_run
 
 __all__ = ["main"]
 
@@ -32,8 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(quiet=not engine.main)
     folder = RunFolder(Path(run.out))
     session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed)
+    recorded = load_run(folder.config).text if folder.config.is_file() else None
     try:
-        return 3 if train(session, run.task, run.loop, run.optim, parsed.text) else 0
+        return 3 if train(session, run.task, run.loop, run.optim, parsed.text, recorded) else 0
     except NonFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return 4

@@ -27,16 +27,15 @@ def sigma_loss(
     The training loss mixes noise levels and new noise at every step, so it is flat long before the
     model is; at a fixed sigma and noise the error keeps falling while the model learns.
     """
-    denoiser.eval()
     sums, clips = dict.fromkeys(sigmas, 0.0), 0
-    for number, batch in enumerate(batches):
-        assert batch.latents is not None  # a flow model is validated on latents
-        generator = Generator(device=batch.latents.device).manual_seed(seed * 1_000_003 + number)
-        x0, signals = batch.latents, denoiser.signals(batch)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        for sigma in sigmas:
-            at = noised(x0, torch.full((len(batch),), sigma, device=x0.device), noise)
-            sums[sigma] += objective.loss(denoiser(at.x, at.sigma, signals), at).sum().item()
-        clips += len(batch)
-    denoiser.train()
+    with denoiser.evaluating():
+        for number, batch in enumerate(batches):
+            assert batch.latents is not None  # a flow model is validated on latents
+            generator = Generator(device=batch.latents.device).manual_seed(seed * 1_000_003 + number)
+            x0, signals = batch.latents, denoiser.signals(batch)
+            noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+            for sigma in sigmas:
+                at = noised(x0, torch.full((len(batch),), sigma, device=x0.device), noise)
+                sums[sigma] += objective.loss(denoiser(at.x, at.sigma, signals), at).sum().item()
+            clips += len(batch)
     return {sigma: total / clips for sigma, total in sums.items()}

@@ -88,7 +88,6 @@ class Sampler:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Float[Tensor, "b c t h w"]:
         """Normalised latents of one clip a prompt."""
-        self.denoiser.eval()
         fps = torch.full((len(prompts),), self.sampling.fps, device=self.device)
         asked = self.denoiser.signals(ClipBatch(tuple(map(str, seeds)), tuple(prompts), fps))
         nulls = self.denoiser.nulls(asked)
@@ -103,7 +102,8 @@ class Sampler:
 
         sigmas = schedule(self.sampling.steps, self.sampling.shift)
         solver = SOLVERS[self.sampling.solver]()
-        return solver.solve(velocity, self.noise(seeds), sigmas, progress)
+        with self.denoiser.evaluating():
+            return solver.solve(velocity, self.noise(seeds), sigmas, progress)
 
     @torch.inference_mode()
     def sample(

@@ -6,17 +6,18 @@ import uuid
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vdit.text.encoder import TextEncoder, pad, unpad
 from vdit.types import InputError, Tokens
+from vdit.weights.files import disk_refusal, save_tensors
 
 __all__ = ["CachedText"]
 
@@ -170,13 +171,18 @@ class CachedText(TextEncoder):
         return found
 
     def _write(self, place: Path, tensors: dict[str, Float[Tensor, "_ d"]]) -> None:
-        place.mkdir(parents=True, exist_ok=True)
         chunk = place / f"{uuid.uuid4().hex}.safetensors"
         partial = chunk.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"fingerprint": self.fingerprint})
-        # safetensors writes for the owner alone; the cache is shared as far as its folder is.
-        partial.chmod(place.stat().st_mode & 0o666)
-        os.replace(partial, chunk)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            save_tensors(tensors, partial, {"fingerprint": self.fingerprint})
+            # safetensors writes for the owner alone; the cache is shared as far as its folder is.
+            partial.chmod(place.stat().st_mode & 0o666)
+            os.replace(partial, chunk)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise disk_refusal(error, place, "Embeddings written before are kept.") from error
         self._seen.add(chunk)
         self._chunks.update(dict.fromkeys(tensors, chunk))
 

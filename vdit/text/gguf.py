@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from vdit.text.depth import keep_blocks
 from vdit.text.quiet import quiet_transformers
 from vdit.text.source import file_digest
@@ -75,8 +77,14 @@ def _convert(path: Path, layer: int | None, folder: Path) -> None:
             raise InputError(
                 f"{path} cannot be read as a GGUF model ({error}); give another file, or a folder"
             ) from error
-        tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+            model.save_pretrained(folder)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{path.name} could not be converted to {folder.parent}: {error}. Make room, or set "
+                "VDIT_CACHE to another folder"
+            ) from error
     for file in folder.iterdir():
         # safetensors writes for the owner alone; a cache may be shared as far as its folder is.
         file.chmod(folder.stat().st_mode & 0o666)

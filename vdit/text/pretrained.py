@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vdit.devices import available_device
 from vdit.text.encoder import TextEncoder, pad
 from vdit.text.quiet import quiet_transformers
 from vdit.text.source import ModelSource, locate
@@ -68,7 +69,7 @@ class PretrainedEncoder(TextEncoder):
         self.skip_tokens = skip_tokens
         self.max_tokens = max_tokens
         self.dtype: DType = dtype
-        self.device = device
+        self.device = available_device(device)
         self.batch_size = batch_size
         self._model: nn.Module | None = None
         self._warned = False

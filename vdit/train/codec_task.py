@@ -16,6 +16,7 @@ from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
+from vdit.train.run_folder import RunFolder
 from vdit.train.step import CodecStep
 from vdit.train.task import Data, Session, Task, Work
 from vdit.types import Clip, ClipBatch, ClipSource
@@ -43,20 +44,23 @@ class CodecTask(Task):
         self.codec = self.module = codec
         self.kl = kl
 
+    def adopt(self, folder: RunFolder) -> None:
+        """A codec comes from nothing but its clips."""
+
     def check(self, data: Data) -> None:
         for source in (data.train, data.held_out):
             self.codec.check_pixels(*source[0].pixels.shape[1:])
 
     def prepare(self, session: Session) -> Work:
-        pixels = [batch.pixels for batch in self.batches(session.data.train, PRIMING_CLIPS)]
-        self.codec.prime(torch.cat([x for x in pixels if x is not None]))
+        batches = self.batches(session.data.train, PRIMING_CLIPS)
+        self.codec.prime(batch.pixels for batch in batches if batch.pixels is not None)
         return Work(CodecStep(self.codec, self.kl), session.data.train)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         held_out, pace, steps = session.data.held_out, session.pace, session.steps
         return [
             Validation(lambda: self.measure(held_out), journal, pace.validation, steps, session.console),
-            Samples(lambda path: self.draw(held_out, path), session.folder.samples, pace.samples, steps),
+            Samples(lambda path: self.draw(held_out, path), session),
             Export(lambda: self.export(session), steps),
         ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import codec_fingerprint, copy_codec, load_codec
+from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec
 from vdit.conditions.caption import Caption
 from vdit.data.latents import LatentCache, LatentSource
 from vdit.data.stack import stack
@@ -26,6 +26,7 @@ from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
+from vdit.train.run_folder import RunFolder
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
 from vdit.types import ClipBatch, ClipSource, InputError
@@ -77,6 +78,10 @@ class FlowTask(Task):
         """Take the codec from `folder` instead: a run's own copy outlives the run it came from."""
         self.codec_folder = folder
 
+    def adopt(self, folder: RunFolder) -> None:
+        if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
+            self.use_codec(folder.codec)
+
     def sampler(self, sampling: Sampling) -> Sampler:
         """Samples from the denoiser as it stands."""
         return Sampler(self.denoiser, self.codec, sampling)
@@ -124,7 +129,7 @@ class FlowTask(Task):
         pace, steps = session.pace, session.steps
         return [
             Validation(lambda: self.measure(session), journal, pace.validation, steps, session.console),
-            Samples(lambda path: self.draw(session, path), session.folder.samples, pace.samples, steps),
+            Samples(lambda path: self.draw(session, path), session),
         ]
 
     def held_out_batches(self, session: Session) -> Iterator[ClipBatch]:
@@ -141,8 +146,6 @@ class FlowTask(Task):
 
     def draw(self, session: Session, folder: Path) -> None:
         """Clips for held-out captions, always from the same noise."""
-        if not session.engine.main:
-            return
         count = min(SHOWN_CLIPS, len(session.data.held_out))
         prompts = [session.data.held_out.caption(i) for i in range(count)]
         state = torch.get_rng_state()

@@ -53,6 +53,13 @@ class Loop:
         for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
+        if self.save_every < 0:
+            raise InputError(f"loop.save_every is {self.save_every}: 0 saves at the end only")
+        if self.ema_every > self.steps:
+            raise InputError(
+                f"loop.ema_every is {self.ema_every}, of {self.steps} steps: the average "
+                "would keep the first weights"
+            )
         if not 0 <= self.ema < 1:
             raise InputError(f"loop.ema is {self.ema}, but must lie in [0, 1); 0 follows the weights exactly")
 

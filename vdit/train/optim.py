@@ -42,6 +42,8 @@ class MuonFor:
             raise InputError(
                 f"muon.lr_scale {self.lr_scale} must be above 0, muon.iterations {self.iterations} at least 1"
             )
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"muon.momentum {self.momentum} must lie in [0, 1): at 1 no gradient is heard")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Optim:
             raise InputError(
                 f"weight_decay {self.weight_decay} and warmup_steps {self.warmup_steps} must not be negative"
             )
+        if self.final < 0:
+            raise InputError(f"optim.final {self.final} must not be negative: 0 ends at a rate of zero")
 
 
 def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:

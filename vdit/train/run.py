@@ -15,8 +15,12 @@ from vdit.train.task import Session, Task
 __all__ = ["train"]
 
 
-def train(session: Session, task: Task, loop: Loop, optim: Optim, config: str) -> str | None:
-    """Train a task from its last checkpoint or from the start; `config` says all of the run, for its folder.
+def train(
+    session: Session, task: Task, loop: Loop, optim: Optim, config: str, recorded: str | None = None
+) -> str | None:
+    """Train a task from its last checkpoint or from the start.
+
+    `config` says all of the run, for its folder; `recorded` is what the folder says already, if anything.
 
     What cannot be trained is refused before anything is written, encoded or trained.
 
@@ -29,11 +33,12 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim, config: str) -
         NonFinite: a loss or gradient that is not a number.
     """
     engine, folder, console = session.engine, session.folder, session.console
+    task.adopt(folder)
     task.check(session.data)
     optimizer = build_optimizer(task.module, optim)
     order = ClipOrder(len(session.data.train), session.seed, loop.batch, engine.rank, engine.world)
     if engine.main:
-        folder.claim(config)
+        folder.claim(config, recorded)
     engine.barrier()
     checkpoints = Checkpoints(folder.checkpoints, loop.keep, writes=engine.main)
     latest = checkpoints.latest()
@@ -52,11 +57,11 @@ def train(session: Session, task: Task, loop: Loop, optim: Optim, config: str) -
             latest.restore(state)
             batches.load_state_dict(state.position)
             console.print(f"continuing {folder.path} after step {state.step}")
-        journal = Journal(folder, state.step)
+        journal = Journal(folder, state.step, writes=engine.main)
         weights = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
         console.print(f"training a {task.title} of {weights / 1e6:.2f} M weights on {len(work.items)} clips")
         hooks = [ProgressBar(task.title, loop.steps, console), *task.hooks(session, work, journal)]
-        hooks.append(Metrics(journal, session.pace.metrics, loop.steps))
+        hooks.append(Metrics(journal, session.pace.metrics, loop.steps, engine.mean))
         stopped = fit(
             state, module, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed
         )

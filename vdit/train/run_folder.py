@@ -51,14 +51,19 @@ class RunFolder:
     def samples(self) -> Path:
         return self.path / "samples"
 
-    def claim(self, config: str) -> bool:
+    def claim(self, config: str, recorded: str | None = None) -> bool:
         """Make this the folder of the run that `config` describes; true if it was so before.
+
+        Args:
+            config: the resolved configuration.
+            recorded: the one that stands in the folder, where it must be told anew: settings that it does not
+                know because they came later have their defaults.
 
         Raises:
             InputError: it belongs to another configuration; the message shows the difference.
         """
         if self.config.is_file():
-            theirs = self.config.read_text()
+            theirs = recorded if recorded is not None else self.config.read_text()
             if theirs != config:
                 lines = difflib.unified_diff(
                     theirs.splitlines(), config.splitlines(), "the run", "this command", lineterm="", n=0
@@ -88,13 +93,6 @@ class RunFolder:
                 f"{self.path} holds no run: it has no {self.config.name}; train one with train.py"
             )
         return self
-
-    def records(self) -> list[dict[str, Any]]:
-        """What the metrics file holds; a line cut off by a crash is left out."""
-        if not self.metrics.is_file():
-            return []
-        whole = [line for line in self.metrics.read_text().split("\n")[:-1] if line.endswith("}")]
-        return [json.loads(line) for line in whole]
 
 
 def provenance() -> dict[str, Any]:

@@ -60,7 +60,7 @@ class StepRecord:
 
 def step_generator(seed: int, step: int, rank: int, device: torch.device) -> Generator:
     """The source of a step's randomness; also seeds torch's own for layers that draw by themselves."""
-    mixed = (seed * 1_000_003 + step) * 65_537 + rank
+    mixed = ((seed * 1_000_003 + step) * 65_537 + rank) % 2**63  # what torch takes
     # torch.manual_seed would note, with a stack trace, what to do should an accelerator wake up later.
     seed_all = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
     seed_all(mixed)

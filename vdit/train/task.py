@@ -32,10 +32,18 @@ class Data:
     held_out: ClipSource
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError(
+                f"data.workers is {self.workers}, but must be at least 1: a thread reads the clips"
+            )
+
 
 @dataclass(frozen=True)
 class Pace:
     """How often a run looks at itself, in steps; 0 means only at the last step.
+
+    Samples are drawn before the first step too.
 
     Args:
         metrics: averages of the loss.
@@ -99,6 +107,10 @@ class Task(ABC):
 
     title: str
     module: nn.Module
+
+    @abstractmethod
+    def adopt(self, folder: RunFolder) -> None:
+        """Take from the folder of a run that goes on what has gone from where it came from."""
 
     @abstractmethod
     def check(self, data: Data) -> None:

@@ -12,7 +12,7 @@ encoder may be left out.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from einops import rearrange
@@ -59,7 +59,8 @@ class NativeCodec(VideoCodec):
             without noise come out sharp too.
 
     Raises:
-        InputError: lists whose lengths do not fit together, a stride that is neither 1 nor 2, or no noise.
+        InputError: lists whose lengths do not fit together, a stride that is neither 1 nor 2, sizes below 1,
+            an even kernel, or no noise.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class NativeCodec(VideoCodec):
             )
         if any(step not in (1, 2) for stride in strides for step in stride):
             raise InputError(f"strides {list(strides)}: each must be 1 or 2; add a stage for more")
+        if patch < 1 or latent_channels < 1 or any(side < 1 or side % 2 == 0 for side in kernel):
+            raise InputError(
+                f"latent_channels {latent_channels} and patch {patch} must be at least 1, and the sides of "
+                f"kernel {list(kernel)} odd"
+            )
         if noise <= 0:
             raise InputError(f"noise is {noise}, but a posterior has some: choose a number above 0")
         self.settings = {
@@ -134,8 +140,8 @@ class NativeCodec(VideoCodec):
         share = torch.rand((len(sample), 1, 1, 1, 1), generator=generator, device=sample.device)
         return torch.lerp(posterior.mean, sample, share)
 
-    def prime(self, pixels: Float[Tensor, "b 3 t h w"]) -> None:
-        self.linear.fit(pixels, self.settings["whitening"])
+    def prime(self, clips: Iterable[Float[Tensor, "b 3 t h w"]]) -> None:
+        self.linear.fit(clips, self.settings["whitening"])
 
 
 def build_encoder(

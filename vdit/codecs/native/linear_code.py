@@ -1,6 +1,7 @@
 """The best linear code of pixel blocks, found in closed form."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from einops import rearrange, repeat
@@ -67,21 +68,19 @@ class LinearCode(nn.Module):
         return pixels[:, :, self.stride_t - 1 :] if first else pixels
 
     @torch.no_grad()
-    def fit(self, pixels: Float[Tensor, "b 3 t h w"], whitening: float) -> None:
-        """Set the weights to the principal components of the blocks of `pixels`.
+    def fit(self, clips: Iterable[Float[Tensor, "b 3 t h w"]], whitening: float) -> None:
+        """Set the weights to the principal components of the blocks of `clips`.
 
         No linear code of as many numbers has a smaller squared error (Eckart & Young 1936). Component i,
         of standard deviation s_i, is scaled to s_i^(1 - whitening); then all are turned so that every
         channel has the same variance, 1.
 
         Args:
-            pixels: clips to learn from.
+            clips: what to learn from, in batches that are read once and not kept.
             whitening: 1 makes every component equally loud, so that a model of the latents must decide
                 fine detail as early as layout; 0 keeps distances as they are among pixels.
         """
-        blocks = self.blocks(pixels, first=True).flatten(0, 3).double()
-        mean = blocks.mean(0)
-        covariance = (blocks - mean).mT @ (blocks - mean) / len(blocks)
+        mean, covariance = _moments(self.blocks(pixels, first=True).flatten(0, 3) for pixels in clips)
         variance, axes = torch.linalg.eigh(covariance)
         channels = self.to_code.out_features
         std = variance[-channels:].flip(0).clamp_min(1e-8).sqrt()
@@ -94,6 +93,25 @@ class LinearCode(nn.Module):
         self.to_code.bias.copy_(-(mean @ to_code))
         self.to_block.weight.copy_((axes / gain) @ turn.mT)
         self.to_block.bias.copy_(mean)
+
+
+def _moments(
+    batches: Iterable[Float[Tensor, "n values"]],
+) -> tuple[Float[Tensor, "values"], Float[Tensor, "values values"]]:
+    """Mean and covariance of all rows, in float64, one batch in memory at a time.
+
+    Source: Chan et al. 1983, eq. 1.5, for covariances.
+    """
+    count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        rows = batch.double()
+        own = rows.mean(0)
+        away, n = own - mean, len(rows)
+        centred = rows - own
+        scatter = scatter + centred.mT @ centred + torch.outer(away, away) * (count * n / (count + n))
+        mean = mean + away * (n / (count + n))
+        count += n
+    return mean, scatter / count
 
 
 def levelling(variance: Float[Tensor, "c"]) -> Float[Tensor, "c c"]:

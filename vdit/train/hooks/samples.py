@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.state import StepRecord, TrainState
+from vdit.train.task import Session
 
 __all__ = ["Samples"]
 
@@ -12,11 +13,13 @@ __all__ = ["Samples"]
 class Samples(Hook):
     """Has `draw` write into `samples/step_N` before training, every `every` steps and at the last.
 
-    What is there from before the first step shows what the model owes to training.
+    What is there from before the first step shows what the model owes to training. Of several processes the
+    main one draws.
     """
 
-    def __init__(self, draw: Callable[[Path], None], folder: Path, every: int, steps: int) -> None:
-        self.draw, self.folder, self.every, self.steps = draw, folder, every, steps
+    def __init__(self, draw: Callable[[Path], None], session: Session) -> None:
+        self.draw, self.main = draw, session.engine.main
+        self.folder, self.every, self.steps = session.folder.samples, session.pace.samples, session.steps
 
     def start(self, state: TrainState) -> None:
         if state.step == 0:
@@ -27,5 +30,7 @@ class Samples(Hook):
             self._draw(state)
 
     def _draw(self, state: TrainState) -> None:
+        if not self.main:
+            return
         with state.ema.applied():
             self.draw(self.folder / f"step_{state.step:08d}")
