@@ -205,6 +205,12 @@ def test_a_file_that_is_not_yaml_is_refused(capsys, tmp_path: Path):
         load_run(file)
 
 
+def test_a_file_that_is_not_text_is_refused(capsys, tmp_path: Path):
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(b"out: caf\xe9")
+    assert "bad.yaml is not YAML" in refused(capsys, "--config", str(file))
+
+
 def test_nothing_at_all_is_refused_with_what_is_missing(capsys):
     said = refused(capsys)
     for name in ("out", "task", "data.train", "loop.steps"):

@@ -144,6 +144,8 @@ def test_chunks_that_do_not_fit_are_refused(tiny_codec):
         ({"encoder_blocks": (1, 1)}, "widths|blocks|stage|length"),
         ({"strides": ((3, 2), (1, 1))}, "stride"),
         ({"noise": 0.0}, "noise is 0.0"),
+        ({"patch": 0}, "patch 0 must be at least 1"),
+        ({"kernel": (1, 2, 2)}, r"kernel \[1, 2, 2\] odd"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tiny_codec, settings, says):

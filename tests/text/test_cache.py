@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import subprocess
@@ -147,6 +148,21 @@ def test_deleted_chunk_is_embedded_again(tmp_path: Path):
     next(tmp_path.rglob("*.safetensors")).unlink()
     with pytest.warns(UserWarning, match="it is gone"):
         assert_right(cached.encode(["a"]), ["a"], encoder)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cached = CachedText(Counting(), tmp_path)
+    cached.encode(["a"])
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(tensors: object, file: Path, *_: object) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vdit.text.cache.save_tensors", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        cached.encode(["b"])
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_half_precision_gives_the_same_first_and_later_and_halves_the_file(tmp_path: Path):

@@ -63,7 +63,7 @@ def test_a_pattern_that_names_no_matrix_is_refused():
         build_optimizer(nn.Sequential(nn.Linear(2, 3)), Optim(muon=MuonFor(names=("blocks.*.up",))))
 
 
-@pytest.mark.parametrize("settings", [{"names": ()}, {"lr_scale": 0.0}, {"iterations": 0}])
+@pytest.mark.parametrize("settings", [{"names": ()}, {"lr_scale": 0.0}, {"iterations": 0}, {"momentum": 1.0}])
 def test_muon_refuses_what_would_do_nothing(settings):
     with pytest.raises(InputError, match="muon"):
         MuonFor(**({"names": ("*",)} | settings))
