@@ -108,7 +108,7 @@ def configured(run: Path, change: Callable[[dict], None]) -> None:
     ("option", "told"),
     [
         (["--clips", "1"], "--clips is 1, but must be at least 2"),
-        (["--batch", "0"], "--batch is 0, but must be at least 1"),
+        (["--batch", "0"], "--batch 0 must be at least 1"),
         (["--steps", "0"], "sampling.steps is 0, but must be at least 1"),
         (["--checkpoint", "7"], "has no checkpoint of step 7: it has 1, 2"),
         (["--seed", "-1"], "seed is -1, but must be at least 0"),

@@ -9,6 +9,7 @@ from vdit.conditions.caption import Caption
 from vdit.denoiser import Denoiser, Signals
 from vdit.flow.noise import Uniform
 from vdit.flow.objective import FlowMatching
+from vdit.flow.weight import InverseVariance
 from vdit.models.native.dit import NativeDiT
 from vdit.text.encoder import TextEncoder, pad
 from vdit.train.step import CodecStep, FlowStep
@@ -77,6 +78,18 @@ def test_a_flow_step_is_a_function_of_its_generator_and_hides_captions():
     assert not torch.equal(asked[0][0], asked[2][0])
     shown = torch.stack([tokens.values[:, 0, 0] for _, _, (tokens,) in asked])
     assert shown.unique().tolist() == [0.0, 6.0]  # the empty prompt and "a star"
+
+
+def test_a_flow_step_weighs_its_loss_by_sigma():
+    clips, oracle = batch(), Oracle(torch.zeros(()))
+    assert clips.latents is not None
+    plain, weighted = FlowMatching(Uniform()), FlowMatching(Uniform(), InverseVariance(2.0))
+    loss, heavy = (
+        FlowStep(denoiser(0.0), objective)(oracle, clips, torch.Generator().manual_seed(0)).loss
+        for objective in (plain, weighted)
+    )
+    torch.testing.assert_close(heavy, weighted.weighted(loss, oracle.asked[1]))
+    assert not torch.allclose(heavy, loss, rtol=0.1)
 
 
 def test_a_flow_step_without_latents_is_refused():

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from vdit.commands.options import add_sampling_options, check_sampling_options
 from vdit.types import InputError
 
 __all__ = ["main"]
 
-SHEET_CLIPS = 32
 LARGEST_SEED = 2**63 - 2**31
 """Below what torch takes, with room for one more a prompt."""
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from vdit.commands.trained import load_trained
     from vdit.progress import StageBars
-    from vdit.sample.video_file import contact_sheet, write_video
+    from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
 
     trained = load_trained(Path(options.run), options.checkpoint, options.device)
     sampling = _overridden(trained.sampling, options)
@@ -77,18 +77,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first clip; each next clip takes the next"
     )
-    parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
+    add_sampling_options(parser)
     parser.add_argument("--frames", type=int, help="pixel frames: 1 + 4n for a 4x8x8 codec")
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
     parser.add_argument("--fps", type=float)
-    parser.add_argument("--steps", type=int, help="solver steps")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun"))
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
-    )
-    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
     parser.add_argument("--out", help="folder to write to; default RUN/sampled")
     return parser
 
@@ -111,8 +105,7 @@ def _prompts(options: Namespace) -> list[str]:
         raise InputError("a --prompt is empty: say what to show")
     if not prompts:
         raise InputError("nothing to sample: give --prompt TEXT or --prompts FILE")
-    if options.batch < 1:
-        raise InputError(f"--batch {options.batch} must be at least 1")
+    check_sampling_options(options)
     if not 0 <= options.seed < LARGEST_SEED:
         raise InputError(f"--seed {options.seed} must be 0 or more, and below 2^63")
     return prompts

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vdit.commands.options import add_sampling_options, check_sampling_options
 from vdit.types import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from vdit.world.source import WorldSource
 
 __all__ = ["main"]
-
-SHEET_CLIPS = 32
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,16 +63,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("run", help="folder of a text-to-video run trained on a world")
     parser.add_argument("--clips", type=int, default=64, help="held-out prompts, each sampled once")
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
-    parser.add_argument("--steps", type=int, help="solver steps")
-    parser.add_argument(
-        "--checkpoint", type=int, help="the training step to judge, if not the last one saved"
-    )
+    add_sampling_options(parser)
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
-    )
-    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
     return parser
 
 
@@ -83,8 +74,7 @@ def _check(options: Namespace) -> None:
             f"--clips is {options.clips}, but must be at least 2: the floor judges each clip against "
             "the scene of another"
         )
-    if options.batch < 1:
-        raise InputError(f"--batch is {options.batch}, but must be at least 1")
+    check_sampling_options(options)
 
 
 def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
@@ -133,7 +123,7 @@ def _scored(
 
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
-    from vdit.sample.video_file import contact_sheet, write_video
+    from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
 
     (out / "clips").mkdir(parents=True, exist_ok=True)
     for old in (out / "clips").glob("held_out_*.mp4"):

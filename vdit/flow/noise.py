@@ -32,6 +32,10 @@ class NoiseLevels(ABC):
     def quantile(self, u: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """The sigma below which a fraction `u` of the distribution lies, before the shift."""
 
+    def at(self, u: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The sigma below which a fraction `u` of the distribution lies; never 0 or 1 itself."""
+        return shift_sigma(self.quantile(u.clamp(1e-6, 1 - 1e-6)), self.shift)
+
     def sample(self, count: int, generator: Generator) -> Float[Tensor, "b"]:
         """`count` sigmas, one from each of `count` equal slices of probability, in random order.
 
@@ -41,7 +45,7 @@ class NoiseLevels(ABC):
         device = generator.device
         slices = torch.randperm(count, generator=generator, device=device)
         u = (slices + torch.rand(count, generator=generator, device=device)) / count
-        return shift_sigma(self.quantile(u.clamp(1e-6, 1 - 1e-6)), self.shift)
+        return self.at(u)
 
 
 class Uniform(NoiseLevels):

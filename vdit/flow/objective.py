@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vdit.flow.noise import NoiseLevels
+from vdit.flow.weight import Even, SigmaWeight, mean_weight
 
 __all__ = ["FlowMatching", "Noised", "noised"]
 
@@ -43,10 +44,13 @@ class FlowMatching:
 
     Args:
         levels: the distribution of sigma.
+        weight: what the loss at each sigma counts in training; every sigma alike where it is None.
     """
 
-    def __init__(self, levels: NoiseLevels) -> None:
+    def __init__(self, levels: NoiseLevels, weight: SigmaWeight | None = None) -> None:
         self.levels = levels
+        self.weight = weight or Even()
+        self.mean_weight = mean_weight(self.weight, levels)
 
     def draw(self, x0: Float[Tensor, "b c t h w"], generator: Generator) -> Noised:
         """Noise every clip to a sigma of its own."""
@@ -58,3 +62,7 @@ class FlowMatching:
         """Mean squared error of the velocity, one number a clip, in float32."""
         error = (velocity.float() - at.velocity.float()).square()
         return reduce(error, "b c t h w -> b", "mean")
+
+    def weighted(self, loss: Float[Tensor, "b"], sigma: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """`loss` times the weight of its sigma, which is 1 on average, so that no rate has to follow it."""
+        return loss * self.weight(sigma) / self.mean_weight

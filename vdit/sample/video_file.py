@@ -24,10 +24,13 @@ from torch import Tensor
 
 from vdit.types import InputError
 
-__all__ = ["AI_GENERATED", "contact_sheet", "read_metadata", "write_video"]
+__all__ = ["AI_GENERATED", "SHEET_CLIPS", "contact_sheet", "read_metadata", "write_video"]
 
 # IPTC news code for media made by a trained model, http://cv.iptc.org/newscodes/digitalsourcetype/
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+# Rows of a contact sheet that a person still looks through.
+SHEET_CLIPS = 32
 
 # The mp4 box of an XMP packet (XMP specification part 3, 1.2.7.1): type `uuid` with this identifier.
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")

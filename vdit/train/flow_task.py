@@ -16,6 +16,7 @@ from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import sigma_loss
 from vdit.flow.noise import LogitNormal, NoiseLevels
 from vdit.flow.objective import FlowMatching
+from vdit.flow.weight import SigmaWeight
 from vdit.models.backbone import VideoBackbone
 from vdit.progress import StageBars
 from vdit.sample.sampler import Sampler, Sampling
@@ -47,6 +48,7 @@ class FlowTask(Task):
         text: the text encoder.
         cache: folder for latents and text embeddings, shared by runs; both are addressed by content.
         levels: distribution of sigma in training.
+        weight: what the loss at each sigma counts in training; every sigma alike where it is None.
         caption_drop: probability of training a clip without its caption.
         sampling: settings of the clips drawn during training, and the defaults of sample.py.
     """
@@ -60,12 +62,13 @@ class FlowTask(Task):
         text: TextEncoder,
         cache: str = "runs/cache",
         levels: NoiseLevels | None = None,
+        weight: SigmaWeight | None = None,
         caption_drop: float = 0.1,
         sampling: Sampling | None = None,
     ) -> None:
         self.codec_folder, self.cache = Path(codec), Path(cache)
         self.sampling = sampling or Sampling()
-        self.objective = FlowMatching(levels or LogitNormal())
+        self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
         self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop)])
 

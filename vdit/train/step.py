@@ -56,7 +56,8 @@ class FlowStep:
         signals = self.denoiser.hide(self.denoiser.signals(batch), len(batch), generator)
         at = self.objective.draw(batch.latents, generator)
         velocity = module(at.x, at.sigma, signals)
-        return StepOutput(self.objective.loss(velocity, at))
+        loss = self.objective.loss(velocity, at)
+        return StepOutput(self.objective.weighted(loss, at.sigma))
 
 
 class CodecStep:

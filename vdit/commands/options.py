@@ -1,0 +1,28 @@
+"""What every command that samples from a run can be told."""
+
+from argparse import ArgumentParser, Namespace
+
+from vdit.types import InputError
+
+__all__ = ["add_sampling_options", "check_sampling_options"]
+
+
+def add_sampling_options(parser: ArgumentParser) -> None:
+    """Add which weights, where, and how to sample."""
+    parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
+    parser.add_argument("--steps", type=int, help="solver steps")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
+
+
+def check_sampling_options(options: Namespace) -> None:
+    """Refuse what no run can follow.
+
+    Raises:
+        InputError: no clip at once.
+    """
+    if options.batch < 1:
+        raise InputError(f"--batch {options.batch} must be at least 1")
