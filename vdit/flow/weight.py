@@ -50,5 +50,5 @@ class InverseVariance(SigmaWeight):
 
 def mean_weight(weight: SigmaWeight, levels: NoiseLevels) -> float:
     """The mean of `weight` over `levels`, from equally likely sigmas."""
-    u = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES
+    u = (torch.arange(_QUANTILES, dtype=torch.float64, device="cpu") + 0.5) / _QUANTILES
     return weight(levels.at(u)).mean().item()
