@@ -39,6 +39,17 @@ def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_r
         assert not torch.equal(after_turns[1], after_bare[1])
 
 
+def test_an_average_that_is_updated_seldom_keeps_its_pace(tiny_runs):
+    options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "3"]
+    with StepRace(build_run(parse_run(options, ""))) as race:
+        average = race.state.ema.average["backbone.patch_out.weight"]
+        start = average.clone()
+        race.turns(2)
+        assert torch.equal(average, start)
+        race.turns()
+        assert not torch.equal(average, start)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -88,7 +88,9 @@ class StepRace:
         size = (1 + (sampling.frames - 1) // t, sampling.height // h, sampling.width // w)
         clips = RandomClips((backbone.latent_channels, *size), sampling.fps)
         self.denoiser = Denoiser(backbone, [Caption(CachedText(RandomText(backbone.text_width)))])
-        self.loop, self.optim, self.seed = replace(run.loop, accumulate=1), run.optim, run.seed
+        # The average keeps the run's pace; a few steps at a time would be too few for it.
+        self.loop = replace(run.loop, accumulate=1, ema_every=1)
+        self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
         self.module, wrapped = self.engine.setup(self.denoiser, self.optimizer)
