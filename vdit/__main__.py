@@ -7,8 +7,13 @@ VERBS = {
     "train": "train a codec or a text-to-video model",
     "sample": "sample clips from a trained run",
     "score": "judge a trained run on prompts it has never seen, and write its report",
+    "import": "take in weights that others have published",
+    "export": "write weights as other tools read them",
+    "verify": "check that imported weights compute what their authors' code does",
     "bench": "measure the cost of what surrounds the model",
 }
+MODULES = {"import": "import_weights", "export": "export_weights"}
+"""Where the module of a verb has another name; `import` is a word of the language."""
 
 
 def main() -> int:
@@ -20,7 +25,7 @@ def main() -> int:
         return 0 if verb in ("-h", "--help") else 2
     from vdit.commands.command import run_command
 
-    return run_command(import_module(f"vdit.commands.{verb}").main, sys.argv[2:])
+    return run_command(import_module(f"vdit.commands.{MODULES.get(verb, verb)}").main, sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from vdit.codecs.codec import VideoCodec
 from vdit.parallel.engine import Parallel
 from vdit.train.loop import Loop
 from vdit.train.optim import Optim
 from vdit.train.task import Data, Pace, Task
 from vdit.types import InputError
 
-__all__ = ["Parsed", "Run", "build_part", "build_run", "load_run", "parse_run"]
+__all__ = ["Parsed", "Run", "build_codec", "build_part", "build_run", "load_run", "parse_run"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,21 @@ def build_part(parsed: Parsed, name: Literal["task", "data"]) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type={"task": Task, "data": Data}[name])
     return _instantiated(parser, Namespace({name: parsed.values[name]}))[name]
+
+
+def build_codec(file: Path) -> VideoCodec:
+    """The codec that a file of `configs/codec` describes, with random weights.
+
+    Raises:
+        InputError: a file that is missing, that is no codec's, or values that the class refuses.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--codec", type=VideoCodec)
+    try:
+        values = parser.parse_args(["--codec", _resolved(file)])
+    except ArgumentError as error:
+        raise InputError(f"{file} is no configuration of a codec: {' '.join(str(error).split())}") from error
+    return _instantiated(parser, values)["codec"]
 
 
 def _instantiated(parser: ArgumentParser, values: Namespace) -> Namespace:

@@ -1,7 +1,7 @@
 """What every video codec has in common: sizes, statistics, and encoding whole or in a stream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,16 +58,27 @@ class VideoCodec(nn.Module, ABC):
     latent_mean: Tensor
     latent_std: Tensor
 
-    def register_statistics(self) -> None:
-        """Create the statistics as buffers; to be called by a family's constructor."""
-        self.register_buffer("latent_mean", torch.zeros(self.latent_channels))
-        self.register_buffer("latent_std", torch.ones(self.latent_channels))
+    def register_statistics(
+        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        """Create the statistics as buffers; to be called by a family's constructor.
+
+        Raises:
+            InputError: not one number a channel, or a deviation that is not above 0.
+        """
+        c = self.latent_channels
+        for name, values in (("latent_mean", mean), ("latent_std", std)):
+            if values is not None and len(values) != c:
+                raise InputError(f"{name} has {len(values)} numbers for {c} latent channels")
+        if std is not None and min(std) <= 0:
+            raise InputError(f"latent_std has {min(std)}, but every deviation is above 0")
+        self.register_buffer("latent_mean", torch.zeros(c) if mean is None else torch.tensor(mean))
+        self.register_buffer("latent_std", torch.ones(c) if std is None else torch.tensor(std))
 
     @abstractmethod
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
         """The posterior of a clip, or of the next chunk of a stream when given its memory."""
 
-    @abstractmethod
     def prime(self, clips: Iterable[Float[Tensor, "b 3 t h w"]]) -> None:
         """Set what can be known from batches of clips in closed form, before the first step of training."""
 

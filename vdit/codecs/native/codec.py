@@ -19,8 +19,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdit.codecs.causal import CausalConv3d, Chain
 from vdit.codecs.codec import Posterior, VideoCodec
-from vdit.codecs.native.blocks import CausalConv3d, Downsample, ResidualBlock, Upsample
+from vdit.codecs.native.blocks import Downsample, ResidualBlock, Upsample
 from vdit.codecs.native.linear_code import LinearCode
 from vdit.codecs.streaming import Memory
 from vdit.nn.norm import ChannelRMSNorm
@@ -29,15 +30,6 @@ from vdit.types import InputError
 __all__ = ["NativeCodec"]
 
 LOGVAR_RANGE = (-20.0, 10.0)
-
-
-class Chain(nn.ModuleList):
-    """Causal layers one after the other, sharing the memory of one stream."""
-
-    def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
-        for layer in self:
-            x = layer(x, memory)
-        return x
 
 
 class NativeCodec(VideoCodec):

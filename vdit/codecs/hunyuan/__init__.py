@@ -1,0 +1,1 @@
+"""The HunyuanVideo video autoencoder: causal convolutions, group norms over the whole clip."""

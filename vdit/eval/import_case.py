@@ -1,0 +1,139 @@
+"""Import fixtures: weights, inputs and what the authors' code makes of them.
+
+A case is a folder:
+
+    config.json            family and sizes
+    inputs.safetensors     named inputs
+    outputs.safetensors    what must come out
+    diffusers/ original/   the same weights in each layout it was published in
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vdit.codecs.published import LAYOUTS, codec_of_config, import_codec
+from vdit.types import InputError
+from vdit.weights.files import read_tensors
+from vdit.weights.source import open_weights
+
+__all__ = ["BOUND", "Comparison", "ImportCase", "compare"]
+
+BOUND = 4e-5
+"""Between what two right implementations differ by and what the smallest mistake does."""
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far one layout's outputs are from what must come out.
+
+    Attributes:
+        layout: of the weights.
+        absolute: greatest difference.
+        relative: greatest difference of an output over its greatest value, or over 1 if that is less.
+        reason: why it failed where no difference tells; empty otherwise.
+    """
+
+    layout: str
+    absolute: float
+    relative: float
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is there and within `BOUND`."""
+        return not self.reason and self.relative <= BOUND
+
+
+@dataclass(frozen=True)
+class ImportCase:
+    """One case.
+
+    Attributes:
+        folder: where it lies.
+        config: its `config.json`.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "ImportCase":
+        """Raises InputError where the folder holds no case of a known family."""
+        file = folder / "config.json"
+        if not file.is_file():
+            raise InputError(f"{folder} is no import case: it has no config.json")
+        try:
+            config = json.loads(file.read_text())
+            family = config["family"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is not the configuration of an import case: {error!r}") from error
+        if family not in FAMILIES:
+            raise InputError(f"{folder} is a case of {family}; known are {', '.join(FAMILIES)}")
+        return cls(folder, config)
+
+    @property
+    def layouts(self) -> list[str]:
+        """Those of `LAYOUTS` that it has weights in."""
+        return [layout for layout in LAYOUTS if (self.folder / layout).is_dir()]
+
+    @torch.no_grad()
+    def compute(self, layout: str) -> dict[str, Tensor]:
+        """The outputs from the weights of one layout. Raises InputError as importing does."""
+        inputs = read_tensors(self.folder / "inputs.safetensors")
+        return FAMILIES[self.config["family"]](self, layout, inputs)
+
+    def expected(self) -> dict[str, Tensor]:
+        """What must come out."""
+        return read_tensors(self.folder / "outputs.safetensors")
+
+
+def compare(layout: str, got: Tensors, expected: Tensors) -> Comparison:
+    """Outputs against what must come out, in float32; integers must be equal."""
+    absolute = relative = 0.0
+    for name, want in expected.items():
+        if name not in got:
+            return Comparison(layout, absolute, relative, f"no {name} came out")
+        have = got[name]
+        if have.shape != want.shape:
+            return Comparison(
+                layout, absolute, relative, f"{name} is {list(have.shape)}, not {list(want.shape)}"
+            )
+        if not want.is_floating_point():
+            if not torch.equal(have, want):
+                return Comparison(layout, absolute, relative, f"{name} differs")
+            continue
+        if not torch.isfinite(have).all():
+            return Comparison(layout, absolute, relative, f"{name} is not finite")
+        difference = (have.float() - want.float()).abs().max().item()
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / max(1.0, want.abs().max().item()))
+    return Comparison(layout, absolute, relative)
+
+
+def _codec_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    codec = codec_of_config(case.config["diffusers"], str(case.folder / "config.json")).eval()
+    import_codec(codec, open_weights(case.folder / layout), layout)
+    posterior = codec.posterior(inputs["video"])
+    latents = inputs["latent_normalised"] if "latent_normalised" in inputs else inputs["latent_scaled"]
+    pixels = codec.reconstruct(codec.denormalise(latents))
+    return {
+        "posterior_mean": posterior.mean,
+        "posterior_logvar": posterior.logvar,
+        "latent": codec.encode(inputs["video"]),
+        "decoded": pixels.clamp(-1, 1) if "latent_normalised" in inputs else pixels,
+    }
+
+
+FAMILIES: Mapping[str, Callable[[ImportCase, str, Tensors], dict[str, Tensor]]] = {
+    "wan_vae21": _codec_outputs,
+    "wan_vae22": _codec_outputs,
+    "hunyuan_vae": _codec_outputs,
+}

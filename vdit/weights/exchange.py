@@ -1,0 +1,57 @@
+"""Weights in from another project's layout, and out to it."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vdit.types import InputError
+from vdit.weights.files import disk_refusal, save_tensors, sync
+from vdit.weights.keymap import KeyMap
+from vdit.weights.source import WeightSource
+
+__all__ = ["export_weights", "import_weights"]
+
+
+@torch.no_grad()
+def import_weights(module: nn.Module, source: WeightSource, table: KeyMap) -> None:
+    """Load weights under the names of `table` into `module`, tensor by tensor.
+
+    Names and shapes are checked before the first tensor is read. Tensors that the table does not name, such
+    as statistics, stay as they are.
+
+    Raises:
+        InputError: names or shapes that do not fit, all of them listed, or values that are not finite.
+    """
+    own = module.state_dict()
+    shapes = {key.ours: tuple(own[key.ours].shape) for key in table.table}
+    table.check(source.shapes(), shapes, str(source.path))
+    for name, tensor in table.to_ours(source.tensors()):
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{source.path} holds values that are not finite, in what is {name} here")
+        own[name].copy_(tensor)
+
+
+def export_weights(module: nn.Module, table: KeyMap, file: Path) -> Path:
+    """Write the weights of `module` under the names of `table`: safetensors, or a pickle by any other suffix.
+
+    The file is whole or not there.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    tensors = {name: value.contiguous() for name, value in table.to_theirs(module.state_dict())}
+    aside = file.with_name(f".writing_{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            save_tensors(tensors, aside, {"format": "pt"})
+        else:
+            torch.save(tensors, aside)
+        sync(aside)
+        aside.replace(file)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else OSError(str(error))
+        raise disk_refusal(cause, file.parent, "Nothing was exported.") from error
+    return file
