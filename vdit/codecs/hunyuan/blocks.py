@@ -6,6 +6,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdit.nn.conv import Conv3d
+
 __all__ = ["CausalAttention", "Head", "ReplicatedConv3d", "ResidualBlock", "Upsample"]
 
 EPS = 1e-6
@@ -23,7 +25,7 @@ class ReplicatedConv3d(nn.Module):
         super().__init__()
         side = kernel // 2
         self.padding = (side, side, side, side, kernel - 1, 0)
-        self.conv = nn.Conv3d(c_in, c_out, kernel, stride=stride)
+        self.conv = Conv3d(c_in, c_out, kernel, stride=stride)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Tensor:
         return self.conv(F.pad(x, self.padding, mode="replicate"))

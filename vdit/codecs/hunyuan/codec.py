@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vdit.codecs.codec import Posterior, VideoCodec
 from vdit.codecs.hunyuan.blocks import CausalAttention, Head, ReplicatedConv3d, ResidualBlock, Upsample
 from vdit.codecs.streaming import Memory
+from vdit.nn.conv import Conv3d
 from vdit.types import InputError
 
 __all__ = ["HunyuanCodec"]
@@ -71,8 +72,8 @@ class HunyuanCodec(VideoCodec):
         for stride_t, stride_s in strides:
             self.stride_t, self.stride_s = self.stride_t * stride_t, self.stride_s * stride_s
         self.encoder = Encoder(latent_channels, widths, blocks, groups, strides)
-        self.to_moments = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
-        self.from_latent = nn.Conv3d(latent_channels, latent_channels, 1)
+        self.to_moments = Conv3d(2 * latent_channels, 2 * latent_channels, 1)
+        self.from_latent = Conv3d(latent_channels, latent_channels, 1)
         self.decoder = Decoder(latent_channels, widths[::-1], blocks + 1, groups, strides)
         self.register_statistics(None, [1 / scale] * latent_channels)
 

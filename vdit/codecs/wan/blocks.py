@@ -6,10 +6,20 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdit.codecs.causal import CausalConv3d
+from vdit.codecs.causal import CausalConv3d, Entry
 from vdit.codecs.streaming import Memory
+from vdit.nn.conv import Conv3d, EnlargingConv2d
 
-__all__ = ["AverageDown", "Downsample", "FrameAttention", "RepeatUp", "ResidualBlock", "UnitNorm", "Upsample"]
+__all__ = [
+    "ActiveNorm",
+    "AverageDown",
+    "Downsample",
+    "FrameAttention",
+    "RepeatUp",
+    "ResidualBlock",
+    "UnitNorm",
+    "Upsample",
+]
 
 
 class UnitNorm(nn.Module):
@@ -23,9 +33,27 @@ class UnitNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
-        # Divided, not multiplied by an inverse: rounding grows along forty such layers.
-        return x / length * rearrange(self.weight * self.weight.numel() ** 0.5, "c -> c 1 1 1")
+        return x / length(x) * self.scale()
+
+    def scale(self) -> Float[Tensor, "c 1 1 1"]:
+        """What every channel of a position of length 1 is multiplied by."""
+        return rearrange(self.weight * self.weight.numel() ** 0.5, "c -> c 1 1 1")
+
+
+class ActiveNorm(UnitNorm, Entry):
+    """silu of `UnitNorm`, the way into a convolution."""
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return F.silu(super().forward(x))
+
+    def write(self, x: Float[Tensor, "b c t h w"], out: Float[Tensor, "b c t h w"]) -> None:
+        torch.div(x, length(x), out=out)
+        F.silu(out.mul_(self.scale()), inplace=True)
+
+
+def length(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 1 t h w"]:
+    """Of every position. To divide by: multiplied by its inverse, rounding grows along forty layers."""
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
 
 
 class ResidualBlock(nn.Module):
@@ -36,15 +64,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.norm1 = UnitNorm(c_in)
+        self.norm1 = ActiveNorm(c_in)
         self.conv1 = CausalConv3d(c_in, c_out)
-        self.norm2 = UnitNorm(c_out)
+        self.norm2 = ActiveNorm(c_out)
         self.conv2 = CausalConv3d(c_out, c_out)
-        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv3d(c_in, c_out, 1)
+        self.shortcut = nn.Identity() if c_in == c_out else Conv3d(c_in, c_out, 1)
 
     def forward(self, x: Float[Tensor, "b c t h w"], memory: Memory | None = None) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)), memory)
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)), memory)
+        y = self.conv2(self.conv1(x, memory, self.norm1), memory, self.norm2)
+        return y.add_(self.shortcut(x))
 
 
 class FrameAttention(nn.Module):
@@ -79,7 +107,7 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, stride_t: int) -> None:
         super().__init__()
         self.space = nn.Conv2d(channels, channels, 3, stride=2)
-        self.time = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1)) if stride_t == 2 else None
+        self.time = Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1)) if stride_t == 2 else None
 
     def forward(self, x: Float[Tensor, "b c t h w"], memory: Memory | None = None) -> Tensor:
         t = x.shape[2]
@@ -106,18 +134,18 @@ class Upsample(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride_t: int) -> None:
         super().__init__()
         self.time = CausalConv3d(c_in, 2 * c_in, (3, 1, 1)) if stride_t == 2 else None
-        self.space = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.space = EnlargingConv2d(c_in, c_out)
 
     def forward(self, x: Float[Tensor, "b c t h w"], memory: Memory | None = None) -> Tensor:
         if self.time is not None:
             alone = memory is None or memory.begins(self)
             first, rest = (x[:, :, :1], x[:, :, 1:]) if alone else (x[:, :, :0], x)
             if rest.shape[2]:
-                twice = rearrange(self.time(rest, memory), "b (two c) t h w -> b c (t two) h w", two=2)
-                x = torch.cat([first, twice], dim=2)
+                twice = rearrange(self.time(rest, memory), "b (two c) t h w -> b (t two) h w c", two=2)
+                x = torch.cat([first, rearrange(twice, "b t h w c -> b c t h w")], dim=2)
         t = x.shape[2]
-        frames = F.interpolate(rearrange(x, "b c t h w -> (b t) c h w"), scale_factor=2, mode="nearest")
-        return rearrange(self.space(frames), "(b t) c h w -> b c t h w", t=t)
+        frames = self.space(rearrange(x, "b c t h w -> (b t) c h w"))
+        return rearrange(frames, "(b t) c h w -> b c t h w", t=t)
 
 
 class AverageDown(nn.Module):

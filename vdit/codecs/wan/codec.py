@@ -9,6 +9,7 @@ leaves by squares of pixels, and goes around its stages by shortcuts without wei
 
 from collections.abc import Sequence
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,14 +18,15 @@ from vdit.codecs.causal import CausalConv3d, Chain
 from vdit.codecs.codec import Posterior, VideoCodec
 from vdit.codecs.streaming import Memory
 from vdit.codecs.wan.blocks import (
+    ActiveNorm,
     AverageDown,
     Downsample,
     FrameAttention,
     RepeatUp,
     ResidualBlock,
-    UnitNorm,
     Upsample,
 )
+from vdit.nn.conv import Conv3d
 from vdit.types import InputError
 
 __all__ = ["WanCodec"]
@@ -57,11 +59,11 @@ class Head(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.norm = UnitNorm(c_in)
+        self.norm = ActiveNorm(c_in)
         self.conv = CausalConv3d(c_in, c_out)
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
-        return self.conv(nn.functional.silu(self.norm(x)), memory)
+        return self.conv(x, memory, self.norm)
 
 
 class WanCodec(VideoCodec):
@@ -123,8 +125,8 @@ class WanCodec(VideoCodec):
         encoder_widths = [encoder_width * m for m in multipliers]
         decoder_widths = [decoder_width * m for m in reversed(multipliers)]
         self.encoder = Encoder(latent_channels, encoder_widths, blocks, strides_t, patch, shortcuts)
-        self.to_moments = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
-        self.from_latent = nn.Conv3d(latent_channels, latent_channels, 1)
+        self.to_moments = Conv3d(2 * latent_channels, 2 * latent_channels, 1)
+        self.from_latent = Conv3d(latent_channels, latent_channels, 1)
         self.decoder = Decoder(
             latent_channels, decoder_widths, blocks + 1, tuple(reversed(strides_t)), patch, shortcuts
         )
@@ -132,12 +134,14 @@ class WanCodec(VideoCodec):
 
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
         x = rearrange(pixels, "b c t (h q) (w r) -> b (c r q) t h w", q=self.patch, r=self.patch)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         mean, logvar = self.to_moments(self.encoder(x, memory)).chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(*LOGVAR_RANGE))
 
     def reconstruct(
         self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
     ) -> Float[Tensor, "b 3 t h w"]:
+        raw = raw.contiguous(memory_format=torch.channels_last_3d)
         x = self.decoder(self.from_latent(raw), memory)
         return rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=self.patch, r=self.patch)
 
