@@ -49,12 +49,15 @@ class VideoCodec(nn.Module, ABC):
         stride_t: pixel frames per latent frame, after the first.
         stride_s: pixel rows (and columns) per latent row (and column).
         settings: the constructor's arguments, JSON-serialisable: what a folder stores to build it again.
+        streams: whether a clip in chunks gives what it gives in one piece. Where a family's norms look at all
+            frames it does not, and a stream is gathered before it is coded.
     """
 
     latent_channels: int
     stride_t: int
     stride_s: int
     settings: dict[str, Any]
+    streams: bool = True
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -87,6 +90,10 @@ class VideoCodec(nn.Module, ABC):
         self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
     ) -> Float[Tensor, "b 3 t h w"]:
         """Pixels, not clamped, from latents that are not normalised."""
+
+    @abstractmethod
+    def working_values(self, t: int, h: int, w: int) -> int:
+        """About how many numbers are in memory at once while t x h x w pixels are coded."""
 
     def forward(
         self, pixels: Float[Tensor, "b 3 t h w"], generator: torch.Generator
@@ -144,7 +151,9 @@ class VideoCodec(nn.Module, ABC):
 
         The first chunk has 1 + stride_t * n frames, every other stride_t * n.
         """
-        memory = Memory()
+        if not self.streams:
+            chunks = [torch.cat(list(chunks), dim=2)]
+        memory = Memory() if self.streams else None
         for i, pixels in enumerate(chunks):
             t, h, w = pixels.shape[2:]
             self.check_pixels(t if i == 0 else t + 1, h, w)
@@ -152,6 +161,8 @@ class VideoCodec(nn.Module, ABC):
 
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b 3 t h w"]]:
         """`decode` chunk by chunk; chunks of any number of latent frames give the same pixels."""
-        memory = Memory()
+        if not self.streams:
+            chunks = [torch.cat(list(chunks), dim=2)]
+        memory = Memory() if self.streams else None
         for latents in chunks:
             yield self.reconstruct(self.denormalise(latents), memory).clamp(-1, 1)

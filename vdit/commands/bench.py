@@ -1,15 +1,19 @@
-"""Measure the cost of what surrounds the model.
+"""Measure what things cost.
 
     python -m vdit bench step
     python -m vdit bench step --config configs/train/flat_dit.yaml --pairs 30
+    python -m vdit bench codec
+    python -m vdit bench codec --size full --pairs 5
 
 `step` compares turns of the training loop (data, noise, checks, clipping, averaging) with the bare
 forward, backward and optimiser step of the same module. Random latents stand for clips and random tokens
 for a text model, so nothing needs to be trained or downloaded.
+
+`codec` compares the Wan autoencoder with that of diffusers: same weights, same clips, in turns.
 """
 
 import statistics
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +31,25 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.pairs < 2:
         raise InputError(f"--pairs is {options.pairs}, but must be at least 2 to tell the spread")
+    {"step": _step, "codec": _codec}[options.what](options)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="vdit bench", description=(__doc__ or "").split("\n")[0])
+    whats = parser.add_subparsers(dest="what", required=True)
+    step = whats.add_parser("step", help="the training loop around the model")
+    step.add_argument("--config", default="configs/train/flat_dit.yaml", help="of a text-to-video run")
+    step.add_argument("--pairs", type=int, default=15, help=f"of {STEPS} steps each way")
+    codec = whats.add_parser("codec", help="the Wan autoencoder, beside that of diffusers")
+    codec.add_argument(
+        "--size", action="append", choices=("tiny", "medium", "full"), help="default: tiny and medium"
+    )
+    codec.add_argument("--pairs", type=int, default=9, help="of runs, one of each")
+    return parser
+
+
+def _step(options: Namespace) -> None:
     if not Path(options.config).is_file():
         raise InputError(f"configuration {options.config} does not exist: give --config FILE")
 
@@ -55,12 +78,28 @@ def main(arguments: Sequence[str]) -> int:
     table.add_row("forward, backward, optimiser", f"{1000 * statistics.median(measured.bare) / STEPS:.1f}")
     console.print(table)
     console.print(f"ratio {measured.ratio:.3f} (95% {low:.3f} to {high:.3f}, {len(measured.full)} pairs)")
-    return 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="vdit bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("step",), help="step: the training loop around the model")
-    parser.add_argument("--config", default="configs/train/flat_dit.yaml", help="of a text-to-video run")
-    parser.add_argument("--pairs", type=int, default=15, help=f"of {STEPS} steps each way")
-    return parser
+def _codec(options: Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from vdit.commands.codec_race import SIZES, CodecRace
+    from vdit.progress import StageBars
+
+    console = Console()
+    console.print(f"the Wan autoencoder, cpu, {torch.get_num_threads()} threads, {options.pairs} pairs")
+    for name in options.size or ("tiny", "medium"):
+        with StageBars(console) as bars:
+            races = CodecRace(SIZES[name]).run(options.pairs, partial(bars.show, name))
+        for race in races:
+            times, (low, high) = race.times, race.times.interval
+            theirs, ours = (f"{statistics.median(each):.3f} s" for each in (times.full, times.bare))
+            memory = ["?" if peak is None else f"{peak / 2**20:.0f}" for peak in (race.theirs, race.ours)]
+            console.print(
+                f"{race.what} {name} ({SIZES[name]}): diffusers {theirs}, vdit {ours}, "
+                f"{times.ratio:.2f} times as fast ({low:.2f} to {high:.2f}); "
+                f"memory {memory[0]} and {memory[1]} MiB",
+                soft_wrap=True,
+                highlight=False,
+            )

@@ -83,6 +83,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--fps", type=float)
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun"))
+    parser.add_argument("--memory", type=float, help="GiB that decoding may take; larger clips go in pieces")
     parser.add_argument("--out", help="folder to write to; default RUN/sampled")
     return parser
 
@@ -118,7 +119,7 @@ def _overridden(sampling, options: Namespace):
         if not (height.isdigit() and width.isdigit()):
             raise InputError(f"--size {options.size} is not HEIGHTxWIDTH, like 64x64")
         changed = {"height": int(height), "width": int(width)}
-    for name in ("frames", "fps", "steps", "guidance", "shift", "solver"):
+    for name in ("frames", "fps", "steps", "guidance", "shift", "solver", "memory"):
         if (value := getattr(options, name)) is not None:
             changed[name] = value
     return replace(sampling, **changed)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdit.codecs.codec import VideoCodec
+from vdit.codecs.tiling import TiledCodec
 from vdit.denoiser import Denoiser, Signals
 from vdit.flow.guidance import ClassifierFree
 from vdit.flow.solver import Euler, Heun, schedule
@@ -17,6 +18,7 @@ from vdit.types import ClipBatch, InputError
 
 __all__ = ["Sampler", "Sampling"]
 
+CHECKED = (("fps", "above 0"), ("shift", "above 0"), ("memory", "above 0"), ("guidance", "0 or more"))
 SOLVERS = {"euler": Euler, "heun": Heun}
 
 
@@ -33,6 +35,7 @@ class Sampling:
         guidance: scale of classifier-free guidance; 1 is none.
         shift: moves the steps towards noise; 1 spaces them evenly.
         solver: euler, or heun (two evaluations a step).
+        memory: GiB that decoding may take, about; clips that need more are decoded in pieces.
     """
 
     frames: int = 9
@@ -43,9 +46,10 @@ class Sampling:
     guidance: float = 3.0
     shift: float = 1.0
     solver: Literal["euler", "heun"] = "euler"
+    memory: float = 8.0
 
     def __post_init__(self) -> None:
-        for name, least in (("fps", "above 0"), ("shift", "above 0"), ("guidance", "0 or more")):
+        for name, least in CHECKED:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):
                 raise InputError(f"sampling.{name} is {value}, but must be a number {least}")
@@ -119,7 +123,8 @@ class Sampler:
             seeds: one a clip; the same prompt, seed and settings give the same clip.
             progress: called with (solver steps done, in all).
         """
-        return self.codec.decode(self.latents(prompts, seeds, progress)).float().cpu()
+        latents = self.latents(prompts, seeds, progress)
+        return TiledCodec(self.codec, self.sampling.memory).decode(latents).float().cpu()
 
     def _velocity(self, x: Tensor, sigma: float, signals: Signals) -> Tensor:
         return self.denoiser(x, torch.full((x.shape[0],), sigma, device=x.device), signals)

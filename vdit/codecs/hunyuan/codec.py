@@ -9,9 +9,8 @@ clip in chunks is not the clip in one piece. Here a stream is therefore gathered
 videos too long for that, encode clips of a fixed length.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -40,6 +39,8 @@ class HunyuanCodec(VideoCodec):
     Raises:
         InputError: lists whose lengths do not fit together, or sizes out of range.
     """
+
+    streams = False
 
     def __init__(
         self,
@@ -88,13 +89,8 @@ class HunyuanCodec(VideoCodec):
         assert memory is None  # streams are gathered
         return self.decoder(self.from_latent(raw))
 
-    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b c t h w"]]:
-        """`encode` of all chunks together, once the last has come: memory grows with the clip."""
-        yield self.encode(torch.cat(list(chunks), dim=2))
-
-    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b 3 t h w"]]:
-        """`decode` of all chunks together, once the last has come: memory grows with the clip."""
-        yield self.decode(torch.cat(list(chunks), dim=2))
+    def working_values(self, t: int, h: int, w: int) -> int:
+        return 12 * self.settings["widths"][0] * t * h * w
 
 
 class Stage(nn.Module):

@@ -125,6 +125,10 @@ class NativeCodec(VideoCodec):
         x = rearrange(x, "b (c ph pw) t h w -> b c t (h ph) (w pw)", ph=self.patch, pw=self.patch)
         return self.linear.decode(raw, memory) + x
 
+    def working_values(self, t: int, h: int, w: int) -> int:
+        width = max(self.settings["widths"][0], 3 * self.patch**2)
+        return (10 * t + 36) * width * h * w // self.patch**2
+
     def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
         sample = super().disturbed(posterior, generator)
         if self.encoder is not None:

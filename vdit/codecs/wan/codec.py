@@ -145,6 +145,11 @@ class WanCodec(VideoCodec):
         x = self.decoder(self.from_latent(raw), memory)
         return rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=self.patch, r=self.patch)
 
+    def working_values(self, t: int, h: int, w: int) -> int:
+        # Two frames of the past for every convolution of the last stage come on top.
+        width = max(self.settings["encoder_width"], self.settings["decoder_width"])
+        return (10 * t + 36) * width * h * w // self.patch**2
+
 
 class Encoder(nn.Module):
     """From squares of pixels as channels to mean and log-variance.
