@@ -158,7 +158,7 @@ def changed(tmp_path: Path, old: str, new: str, file: Path = FIRST) -> str:
         ("loop: {", "loop: {stepz: 3, ", "stepz"),
         ("optim: {lr:", "optim: {learning_rate:", "learning_rate"),
         ("out:", "outt: x\nout:", "outt"),
-        ("    kl: 1.0e-5", "    kl: 1.0e-5\n    kll: 2", "kll"),
+        ("loss: {kl: 1.0e-5}", "loss: {kl: 1.0e-5, kll: 2}", "kll"),
         ("CodecTask", "CodecTusk", "CodecTusk"),
         ("{steps: 6000", "{steps: many", "many"),
         ("{steps: 6000", "{steps: 0", "loop.steps is 0, but must be at least 1"),

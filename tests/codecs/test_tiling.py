@@ -170,4 +170,5 @@ def test_a_budget_is_kept():
     assert small is not None
     assert whole > 100 * 2**20
     result = 2 * 4 * 3 * 33 * 128 * 128  # the pixels, in pieces and joined
-    assert small < 64 * 2**20 + result
+    assert small < 1.35 * 64 * 2**20 + result  # the need of a piece is known within a third
+    assert whole > 2 * small

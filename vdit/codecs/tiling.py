@@ -1,8 +1,9 @@
 """Clips of any size and length through a codec, in pieces that fit a stated amount of memory."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -91,6 +92,11 @@ class TiledCodec:
             raise InputError(f"tiles cannot overlap by {overlap} latents")
         self.codec, self.limit, self.overlap = codec, gib * 2**30, overlap
 
+    @property
+    def device(self) -> torch.device:
+        """Where the codec is."""
+        return self.codec.latent_mean.device
+
     def pieces(self, size: tuple[int, int, int], like: Tensor) -> Pieces:
         """What is coded at once of latents of `size`. Raises InputError as `plan_pieces`."""
         return plan_pieces(self.codec, size, len(like), like.element_size(), self.limit, self.overlap)
@@ -98,78 +104,106 @@ class TiledCodec:
     def encode(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Normalised latents, as `VideoCodec.encode`. Raises InputError for sizes that do not fit."""
         size = self.codec.latent_size(*pixels.shape[2:])
-        pieces = self.pieces(size, pixels)
-        step = self.codec.stride_t
-        first = 1 + step * (pieces.frames - 1)
-        rest = (pixels.shape[2] - first) / (step * pieces.frames)
-        cuts = [first, *[step * pieces.frames] * math.ceil(rest)]
-        cuts[-1] -= sum(cuts) - pixels.shape[2]
-        return torch.cat(list(self.encode_stream(pixels.split(cuts, dim=2), pieces)), dim=2)
+        pieces, step = self.pieces(size, pixels), self.codec.stride_t
+        first, each = 1 + step * (pieces.frames - 1), step * pieces.frames
+        later = pixels[:, :, first:].split(each, dim=2) if first < pixels.shape[2] else ()
+        return self._whole([pixels[:, :, :first], *later], self._encoded, pieces, self.codec.stride_s, 1)
 
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
         """Pixels in [-1, 1], as `VideoCodec.decode`."""
         t, h, w = latents.shape[2:]
         pieces = self.pieces((t, h, w), latents)
-        return torch.cat(list(self.decode_stream(latents.split(pieces.frames, dim=2), pieces)), dim=2)
+        chunks = latents.split(pieces.frames, dim=2)
+        return self._whole(chunks, self._decoded, pieces, 1, self.codec.stride_s)
 
     def encode_stream(self, chunks: Iterable[Tensor], pieces: Pieces) -> Iterator[Float[Tensor, "b c t h w"]]:
-        """`encode` chunk by chunk: 1 + stride_t * n frames first, stride_t * n each after."""
-        side = self.codec.stride_s
+        """`encode` chunk by chunk: 1 + stride_t * n frames first, stride_t * n each after.
 
-        def code(tile: Tensor, memory: Memory | None) -> Tensor:
-            return self.codec.normalise(self.codec.posterior(tile, memory).mean)
-
-        yield from self._tiled(chunks, code, pieces, side, 1)
+        What the convolutions remember of every tile stays in memory beside the piece at work.
+        """
+        yield from self._stream(chunks, self._encoded, pieces, self.codec.stride_s, 1)
 
     def decode_stream(self, chunks: Iterable[Tensor], pieces: Pieces) -> Iterator[Float[Tensor, "b 3 t h w"]]:
-        """`decode` chunk by chunk, any number of latent frames each."""
+        """`decode` chunk by chunk, any number of latent frames each; memory as in `encode_stream`."""
+        yield from self._stream(chunks, self._decoded, pieces, 1, self.codec.stride_s)
 
-        def code(tile: Tensor, memory: Memory | None) -> Tensor:
-            return self.codec.reconstruct(self.codec.denormalise(tile), memory).clamp(-1, 1)
+    def _encoded(self, tile: Tensor, memory: Memory | None) -> Tensor:
+        return self.codec.normalise(self.codec.posterior(tile, memory).mean)
 
-        yield from self._tiled(chunks, code, pieces, 1, self.codec.stride_s)
+    def _decoded(self, tile: Tensor, memory: Memory | None) -> Tensor:
+        return self.codec.reconstruct(self.codec.denormalise(tile), memory).clamp(-1, 1)
 
-    def _tiled(
+    def _memory(self) -> Memory | None:
+        return Memory() if self.codec.streams else None
+
+    def _whole(self, chunks: Sequence[Tensor], code: Code, pieces: Pieces, unit: int, scale: int) -> Tensor:
+        """Tile after tile, each through all chunks: one tile's past in memory at a time."""
+        mosaic = Mosaic(chunks[0], pieces, self.overlap, unit, scale)
+        for tile in mosaic.tiles:
+            memory = self._memory()
+            mosaic.add(torch.cat([code(mosaic.cut(chunk, tile), memory) for chunk in chunks], dim=2), tile)
+        return mosaic.joined()
+
+    def _stream(
         self, chunks: Iterable[Tensor], code: Code, pieces: Pieces, unit: int, scale: int
     ) -> Iterator[Tensor]:
-        """Code every tile of every chunk, and fade tiles into one another.
-
-        Args:
-            chunks: of one stream.
-            code: codes one tile of one chunk.
-            pieces: in latents.
-            unit: rows of what goes in that belong to one latent row.
-            scale: rows of what comes out that belong to one latent row.
-        """
+        """Chunk after chunk, each in all tiles."""
         memories: dict[tuple[int, int], Memory | None] = {}
         for chunk in chunks:
-            h, w = (length // unit for length in chunk.shape[3:])
-            tops = starts(h, pieces.rows, self.overlap)
-            lefts = starts(w, pieces.columns, self.overlap)
-            rows, columns = min(pieces.rows, h), min(pieces.columns, w)
-            out = weights = None
-            for top in tops:
-                for left in lefts:
-                    memory = memories.setdefault((top, left), Memory() if self.codec.streams else None)
-                    tile = chunk[..., top * unit : (top + rows) * unit, left * unit : (left + columns) * unit]
-                    part = code(tile, memory)
-                    if len(tops) == len(lefts) == 1:
-                        out = part
-                        continue
-                    fade = torch.outer(ramp(top, rows, tops, scale), ramp(left, columns, lefts, scale)).to(
-                        part
-                    )
-                    if out is None or weights is None:
-                        out = part.new_zeros(*part.shape[:3], h * scale, w * scale)
-                        weights = part.new_zeros(h * scale, w * scale)
-                    place = (
-                        slice(top * scale, (top + rows) * scale),
-                        slice(left * scale, (left + columns) * scale),
-                    )
-                    out[..., place[0], place[1]] += fade * part
-                    weights[place] += fade
-            assert out is not None  # there is at least one tile
-            yield out if weights is None else out.div_(weights)
+            mosaic = Mosaic(chunk, pieces, self.overlap, unit, scale)
+            for tile in mosaic.tiles:
+                memory = memories.setdefault(tile, self._memory())
+                mosaic.add(code(mosaic.cut(chunk, tile), memory), tile)
+            yield mosaic.joined()
+
+
+class Mosaic:
+    """Tiles of a clip, and their results faded into one another.
+
+    Args:
+        clip: what is cut; gives rows and columns.
+        pieces: size of a tile, in latents.
+        overlap: latents that neighbours share at least.
+        unit: rows of the clip that belong to one latent row.
+        scale: rows of a result that belong to one latent row.
+
+    Attributes:
+        tiles: top and left of every tile, in latents.
+    """
+
+    def __init__(self, clip: Tensor, pieces: Pieces, overlap: int, unit: int, scale: int) -> None:
+        self.h, self.w = (length // unit for length in clip.shape[3:])
+        self.rows, self.columns = min(pieces.rows, self.h), min(pieces.columns, self.w)
+        self.unit, self.scale = unit, scale
+        self.tops, self.lefts = starts(self.h, pieces.rows, overlap), starts(self.w, pieces.columns, overlap)
+        self.tiles = list(product(self.tops, self.lefts))
+        self._sum = self._weights = torch.empty(0)
+
+    def cut(self, clip: Tensor, tile: tuple[int, int]) -> Tensor:
+        """What `tile` sees of a clip."""
+        return clip[(..., *self._place(tile, self.unit))]
+
+    def add(self, part: Tensor, tile: tuple[int, int]) -> None:
+        """Take in the result of a tile."""
+        if len(self.tiles) == 1:
+            self._sum = part
+            return
+        if not self._weights.numel():
+            size = (self.h * self.scale, self.w * self.scale)
+            self._sum, self._weights = part.new_zeros(*part.shape[:3], *size), part.new_zeros(size)
+        down = ramp(tile[0], self.rows, self.tops, self.scale)
+        across = ramp(tile[1], self.columns, self.lefts, self.scale)
+        fade, place = torch.outer(down, across).to(part), self._place(tile, self.scale)
+        self._sum[(..., *place)] += fade * part
+        self._weights[place] += fade
+
+    def joined(self) -> Tensor:
+        """The results of all tiles as one."""
+        return self._sum if len(self.tiles) == 1 else self._sum.div_(self._weights)
+
+    def _place(self, tile: tuple[int, int], zoom: int) -> tuple[slice, slice]:
+        (top, left), rows, columns = tile, self.rows, self.columns
+        return slice(top * zoom, (top + rows) * zoom), slice(left * zoom, (left + columns) * zoom)
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -3,6 +3,7 @@
     python -m vdit score runs/demo
     python -m vdit score runs/demo --clips 256 --guidance 4
     python -m vdit score runs/demo --checkpoint 1000 --out runs/demo/at_1000
+    python -m vdit score codec --help
 
 Writes the clips, scores.json and report.html into the run folder, or the folder it is told.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vdit.commands.options import add_sampling_options, check_sampling_options
+from vdit.commands.score_codec import main as score_codec
 from vdit.types import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """Score a run; 0 when its report is written, whatever the score."""
+    if arguments[:1] == ["codec"]:
+        return score_codec(arguments[1:])
     options = _parser().parse_args(arguments)
     _check(options)
 
@@ -60,7 +64,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vdit score", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", help="folder of a text-to-video run trained on a world")
+    parser.add_argument(
+        "run", help="folder of a text-to-video run trained on a world; or `codec`, to score a codec"
+    )
     parser.add_argument("--clips", type=int, default=64, help="held-out prompts, each sampled once")
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
     add_sampling_options(parser)

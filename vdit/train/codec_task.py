@@ -17,9 +17,9 @@ from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
-from vdit.train.step import CodecStep
+from vdit.train.step import CodecLoss, CodecStep
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import Clip, ClipBatch, ClipSource
+from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["CodecTask"]
 
@@ -35,26 +35,32 @@ class CodecTask(Task):
 
     Args:
         codec: what to train.
-        kl: weight of the KL divergence beside the squared error, in nats a latent value.
+        loss: what is made small; squared error and a little KL divergence where it is None.
     """
 
     title = "codec"
 
-    def __init__(self, codec: VideoCodec, kl: float = 1e-5) -> None:
+    def __init__(self, codec: VideoCodec, loss: CodecLoss | None = None) -> None:
         self.codec = self.module = codec
-        self.kl = kl
+        self.loss = loss or CodecLoss()
 
     def adopt(self, folder: RunFolder) -> None:
         """A codec comes from nothing but its clips."""
 
     def check(self, data: Data) -> None:
         for source in (data.train, data.held_out):
-            self.codec.check_pixels(*source[0].pixels.shape[1:])
+            t, h, w = source[0].pixels.shape[1:]
+            self.codec.check_pixels(t, h, w)
+            if self.loss.perceptual is not None and min(h, w) < self.loss.perceptual.least:
+                least, name = self.loss.perceptual.least, self.loss.perceptual.name
+                raise InputError(f"{name} needs frames of {least}x{least} pixels, and clips have {h}x{w}")
 
     def prepare(self, session: Session) -> Work:
+        if self.loss.perceptual is not None:
+            self.loss.perceptual.to(session.engine.device)
         batches = self.batches(session.data.train, PRIMING_CLIPS)
         self.codec.prime(batch.pixels for batch in batches if batch.pixels is not None)
-        return Work(CodecStep(self.codec, self.kl), session.data.train)
+        return Work(CodecStep(self.codec, self.loss), session.data.train)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         held_out, pace, steps = session.data.held_out, session.pace, session.steps
@@ -73,14 +79,17 @@ class CodecTask(Task):
 
     @torch.no_grad()
     def measure(self, source: ClipSource) -> Mapping[str, float]:
-        """Reconstruction PSNR of held-out clips: the mean, and the worst clip."""
-        values = [
-            psnr(self.codec.reconstruct(self.codec.posterior(batch.pixels).mean).clamp(-1, 1), batch.pixels)
-            for batch in self.batches(source, VALIDATION_CLIPS)
-            if batch.pixels is not None
-        ]
-        decibels = torch.cat(values)
-        return {"psnr": decibels.mean().item(), "psnr_worst": decibels.min().item()}
+        """Reconstruction PSNR of held-out clips, the mean and the worst clip, and how different they look."""
+        decibels, looks = [], []
+        for batch in self.batches(source, VALIDATION_CLIPS):
+            assert batch.pixels is not None  # a source gives pixels
+            again = self.codec.reconstruct(self.codec.posterior(batch.pixels).mean).clamp(-1, 1)
+            decibels.append(psnr(again, batch.pixels))
+            if self.loss.perceptual is not None:
+                looks.append(self.loss.perceptual(again, batch.pixels))
+        every = torch.cat(decibels)
+        found = {"psnr": every.mean().item(), "psnr_worst": every.min().item()}
+        return found | ({"perceptual": torch.cat(looks).mean().item()} if looks else {})
 
     @torch.no_grad()
     def draw(self, source: ClipSource, folder: Path) -> None:
