@@ -122,6 +122,22 @@ def test_what_is_exported_is_what_was_imported(tmp_path: Path, case: str, layout
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_diffusers_reads_what_is_exported(tmp_path: Path, case: str):
+    diffusers = pytest.importorskip("diffusers")
+    codec = imported(case, "original")
+    export_codec(codec, "diffusers", tmp_path)
+    theirs = getattr(diffusers, config_of(case)["_class_name"]).from_pretrained(tmp_path).eval()
+    pixels = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        mean = theirs.encode(pixels).latent_dist.mean
+        again = theirs.decode(mean).sample
+    raw = codec.posterior(pixels).mean
+    torch.testing.assert_close(raw, mean, atol=4e-5, rtol=0)
+    ours = codec.reconstruct(mean)
+    torch.testing.assert_close(ours.clamp(-1, 1) if case in CAUSAL else ours, again, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_an_imported_codec_survives_its_folder(tmp_path: Path, case: str):
     codec = imported(case)
     save_codec(codec, tmp_path, {})

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import pytest
 import torch
@@ -65,3 +66,21 @@ def test_options_that_cannot_be_used_are_refused(arguments: list[str], told: str
 def test_a_codec_configuration_is_refused(tiny_runs):
     with pytest.raises(InputError, match="trains a codec"):
         bench(["step", "--config", str(tiny_runs.codec_config)])
+
+
+@pytest.mark.slow
+def test_the_wan_codec_is_raced_against_diffusers(capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("diffusers")
+    assert bench(["codec", "--size", "tiny", "--pairs", "2"]) == 0
+    printed = capsys.readouterr().out
+    for what in ("decode", "encode"):
+        found = re.search(what + r" tiny .* ([\d.]+) times as fast \(([\d.]+) to ([\d.]+)\)", printed)
+        assert found
+        ratio, low, high = map(float, found.groups())
+        assert 0 < low <= ratio <= high
+
+
+def test_a_race_needs_its_opponent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(InputError, match=r"compares with diffusers: pip install 'vdit-video\[oracle\]'"):
+        bench(["codec"])

@@ -59,7 +59,7 @@ class ShiftTolerantLPIPS(PerceptualDistance):
     def __init__(self) -> None:
         super().__init__()
         if find_spec("stlpips_pytorch") is None:
-            raise InputError("perceptual scores need stlpips-pytorch: pip install --no-deps stlpips-pytorch")
+            raise InputError("perceptual scores need stlpips-pytorch: pip install 'vdit-video[perceptual]'")
         with _stand_ins():
             from stlpips_pytorch.stlpips import LPIPS
 
