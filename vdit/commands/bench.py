@@ -37,11 +37,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vdit bench", description=(__doc__ or "").split("\n")[0])
-    whats = parser.add_subparsers(dest="what", required=True)
-    step = whats.add_parser("step", help="the training loop around the model")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    step = kinds.add_parser("step", help="the training loop around the model")
     step.add_argument("--config", default="configs/train/flat_dit.yaml", help="of a text-to-video run")
     step.add_argument("--pairs", type=int, default=15, help=f"of {STEPS} steps each way")
-    codec = whats.add_parser("codec", help="the Wan autoencoder, beside that of diffusers")
+    codec = kinds.add_parser("codec", help="the Wan autoencoder, beside that of diffusers")
     codec.add_argument(
         "--size", action="append", choices=("tiny", "medium", "full"), help="default: tiny and medium"
     )
