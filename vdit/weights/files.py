@@ -36,6 +36,8 @@ def save_tensors(
     except SafetensorError as error:
         full = "No space left" in str(error) or "StorageFull" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+    # The library keeps files to their owner; whoever may read the folder should read what is in it.
+    file.chmod(file.absolute().parent.stat().st_mode & 0o666)
 
 
 def load_weights(module: nn.Module, file: Path) -> None:
