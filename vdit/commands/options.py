@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from vdit.types import InputError
 
-__all__ = ["add_sampling_options", "check_sampling_options"]
+__all__ = ["add_sampling_options", "check_sampling_options", "rows_and_columns"]
 
 
 def add_sampling_options(parser: ArgumentParser) -> None:
@@ -26,3 +26,15 @@ def check_sampling_options(options: Namespace) -> None:
     """
     if options.batch < 1:
         raise InputError(f"--batch {options.batch} must be at least 1")
+
+
+def rows_and_columns(size: str) -> tuple[int, int]:
+    """Height and width of a `--size`.
+
+    Raises:
+        InputError: it is not HEIGHTxWIDTH.
+    """
+    height, _, width = size.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise InputError(f"--size {size} is not HEIGHTxWIDTH, like 64x64")
+    return int(height), int(width)

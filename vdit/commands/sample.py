@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from vdit.commands.options import add_sampling_options, check_sampling_options
+from vdit.commands.options import add_sampling_options, check_sampling_options, rows_and_columns
 from vdit.types import InputError
 
 __all__ = ["main"]
@@ -115,10 +115,8 @@ def _prompts(options: Namespace) -> list[str]:
 def _overridden(sampling, options: Namespace):
     changed = {}
     if options.size:
-        height, _, width = options.size.lower().partition("x")
-        if not (height.isdigit() and width.isdigit()):
-            raise InputError(f"--size {options.size} is not HEIGHTxWIDTH, like 64x64")
-        changed = {"height": int(height), "width": int(width)}
+        height, width = rows_and_columns(options.size)
+        changed = {"height": height, "width": width}
     for name in ("frames", "fps", "steps", "guidance", "shift", "solver", "memory"):
         if (value := getattr(options, name)) is not None:
             changed[name] = value

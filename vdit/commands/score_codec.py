@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vdit.commands.options import rows_and_columns
 from vdit.types import InputError
 
 if TYPE_CHECKING:
@@ -87,15 +88,13 @@ def _source(options: Namespace) -> "FolderSource":
     from vdit.data.cut import ClipCut
     from vdit.data.folder import FolderSource
 
-    height, _, width = options.size.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise InputError(f"--size {options.size} is not HEIGHTxWIDTH, like 128x128")
+    height, width = rows_and_columns(options.size)
     if options.clips < 1:
         raise InputError(f"--clips {options.clips} must be at least 1")
     cut = ClipCut(
         options.frames,
-        int(height),
-        int(width),
+        height,
+        width,
         options.fps,
         windows="even",
         windows_per_video=options.clips,

@@ -7,7 +7,7 @@ from torch import Size, Tensor
 
 from vdit.types import InputError
 
-__all__ = ["Key", "KeyMap", "keys"]
+__all__ = ["Key", "KeyMap", "keys", "layer"]
 
 _MOST_NAMES = 20
 """In a message: another model's file can differ in all of a thousand."""
@@ -87,6 +87,11 @@ class KeyMap:
 def keys(theirs: str, ours: str, table: Iterable[Key]) -> list[Key]:
     """`table` with a prefix before both names: a block's table at a block's place."""
     return [Key(theirs + key.theirs, ours + key.ours, key.ones) for key in table]
+
+
+def layer(theirs: str, ours: str) -> list[Key]:
+    """The weight and the bias of a layer."""
+    return [Key(f"{theirs}.weight", f"{ours}.weight"), Key(f"{theirs}.bias", f"{ours}.bias")]
 
 
 def _listed(names: Sequence[str]) -> str:

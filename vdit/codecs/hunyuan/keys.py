@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vdit.weights.keymap import Key, KeyMap, keys
+from vdit.weights.keymap import Key, KeyMap, keys, layer
 
 __all__ = ["LAYOUTS", "hunyuan_keys"]
 
@@ -12,13 +12,13 @@ LAYOUTS = ("original", "diffusers")
 
 def hunyuan_keys(settings: Mapping[str, Any], layout: str) -> KeyMap:
     """The table of a `HunyuanCodec` of these settings, in one of `LAYOUTS`."""
-    table = [*_layer("quant_conv", "to_moments"), *_layer("post_quant_conv", "from_latent")]
+    table = [*layer("quant_conv", "to_moments"), *layer("post_quant_conv", "from_latent")]
     for side in ("encoder", "decoder"):
-        part = [*_layer("conv_in.conv", "conv_in.conv"), *_stages(settings, side)]
+        part = [*layer("conv_in.conv", "conv_in.conv"), *_stages(settings, side)]
         part += keys("mid_block.resnets.0.", "middle.0.", _residual(differ=False))
         part += keys("mid_block.attentions.0.", "middle.1.", _attention())
         part += keys("mid_block.resnets.1.", "middle.2.", _residual(differ=False))
-        part += [*_layer("conv_norm_out", "head.norm"), *_layer("conv_out.conv", "head.conv.conv")]
+        part += [*layer("conv_norm_out", "head.norm"), *layer("conv_out.conv", "head.conv.conv")]
         table += keys(f"{side}.", f"{side}.", part)
     return KeyMap(layout, table)
 
@@ -37,7 +37,7 @@ def _stages(settings: Mapping[str, Any], side: str) -> list[Key]:
             differ = j == 0 and width != before
             part += keys(f"resnets.{j}.", f"blocks.{j}.", _residual(differ))
         if i < len(widths) - 1:
-            part += _layer(f"{resample}.0.conv.conv", own)
+            part += layer(f"{resample}.0.conv.conv", own)
         table += keys(f"{folder}.{i}.", f"stages.{i}.", part)
         before = width
     return table
@@ -45,14 +45,10 @@ def _stages(settings: Mapping[str, Any], side: str) -> list[Key]:
 
 def _residual(differ: bool) -> list[Key]:
     layers = ["norm1", "conv1.conv", "norm2", "conv2.conv"]
-    table = [key for layer in layers for key in _layer(layer, layer)]
-    return [*table, *(_layer("conv_shortcut.conv", "shortcut.conv") if differ else [])]
+    table = [key for name in layers for key in layer(name, name)]
+    return [*table, *(layer("conv_shortcut.conv", "shortcut.conv") if differ else [])]
 
 
 def _attention() -> list[Key]:
-    table = [*_layer("group_norm", "norm"), *_layer("to_out.0", "to_out")]
-    return [*table, *(key for name in ("to_q", "to_k", "to_v") for key in _layer(name, name))]
-
-
-def _layer(theirs: str, ours: str) -> list[Key]:
-    return [Key(f"{theirs}.weight", f"{ours}.weight"), Key(f"{theirs}.bias", f"{ours}.bias")]
+    table = [*layer("group_norm", "norm"), *layer("to_out.0", "to_out")]
+    return [*table, *(key for name in ("to_q", "to_k", "to_v") for key in layer(name, name))]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vdit.weights.keymap import Key, KeyMap, keys
+from vdit.weights.keymap import Key, KeyMap, keys, layer
 
 __all__ = ["LAYOUTS", "wan_keys"]
 
@@ -90,15 +90,15 @@ LAYOUTS: Mapping[str, Words] = {
 def wan_keys(settings: Settings, layout: str) -> KeyMap:
     """The table of a `WanCodec` of these settings, in one of `LAYOUTS`."""
     words = LAYOUTS[layout]
-    table = [*_layer(words.moments[0], "to_moments"), *_layer(words.moments[1], "from_latent")]
+    table = [*layer(words.moments[0], "to_moments"), *layer(words.moments[1], "from_latent")]
     for side in ("encoder", "decoder"):
-        ends = [*_layer(words.conv_in, "conv_in.conv")]
+        ends = [*layer(words.conv_in, "conv_in.conv")]
         first, attention, second = words.middle
         ends += keys(first, "middle.0.", _residual(words, differ=False))
         ends += keys(attention, "middle.1.", _ATTENTION)
         ends += keys(second, "middle.2.", _residual(words, differ=False))
         norm, conv = words.head
-        ends += [Key(f"{norm}.gamma", "head.norm.weight", ones=3), *_layer(conv, "head.conv.conv")]
+        ends += [Key(f"{norm}.gamma", "head.norm.weight", ones=3), *layer(conv, "head.conv.conv")]
         table += keys(f"{side}.", f"{side}.", ends)
         table += _stages(settings, words, side)
     return KeyMap(layout, table)
@@ -125,20 +125,16 @@ def _stages(settings: Settings, words: Words, side: str) -> list[Key]:
     return table
 
 
-def _layer(theirs: str, ours: str) -> list[Key]:
-    return [Key(f"{theirs}.weight", f"{ours}.weight"), Key(f"{theirs}.bias", f"{ours}.bias")]
-
-
 def _residual(words: Words, differ: bool) -> list[Key]:
     norm1, conv1, norm2, conv2, shortcut = words.residual
-    table = [Key(f"{norm1}.gamma", "norm1.weight", ones=3), *_layer(conv1, "conv1.conv")]
-    table += [Key(f"{norm2}.gamma", "norm2.weight", ones=3), *_layer(conv2, "conv2.conv")]
-    return [*table, *(_layer(shortcut, "shortcut") if differ else [])]
+    table = [Key(f"{norm1}.gamma", "norm1.weight", ones=3), *layer(conv1, "conv1.conv")]
+    table += [Key(f"{norm2}.gamma", "norm2.weight", ones=3), *layer(conv2, "conv2.conv")]
+    return [*table, *(layer(shortcut, "shortcut") if differ else [])]
 
 
 def _resample(stride_t: int, up: bool) -> list[Key]:
-    time = _layer("time_conv", "time.conv" if up else "time") if stride_t == 2 else []
-    return [*_layer("resample.1", "space"), *time]
+    time = layer("time_conv", "time.conv" if up else "time") if stride_t == 2 else []
+    return [*layer("resample.1", "space"), *time]
 
 
 _ATTENTION = [
