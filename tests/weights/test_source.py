@@ -39,12 +39,17 @@ def write_pickle(folder: Path, tensors: dict[str, Tensor]) -> Path:
     return folder / "model.pth"
 
 
+def write_old_pickle(folder: Path, tensors: dict[str, Tensor]) -> Path:
+    torch.save(tensors, folder / "model.pth", _use_new_zipfile_serialization=False)
+    return folder / "model.pth"
+
+
 def write_nested(folder: Path, tensors: dict[str, Tensor]) -> Path:
     torch.save({"module": tensors}, folder / "model.pt")
     return folder / "model.pt"
 
 
-WRITERS = [write_safetensors, write_shards, write_pickle, write_nested]
+WRITERS = [write_safetensors, write_shards, write_pickle, write_old_pickle, write_nested]
 Write = Callable[[Path, dict[str, Tensor]], Path]
 
 

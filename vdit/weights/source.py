@@ -1,10 +1,10 @@
 """Weights as other projects publish them: safetensors in one file or several, and torch pickles."""
 
 import json
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -60,9 +60,13 @@ class _Pickle(WeightSource):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         try:
-            found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+            # Files of before torch 1.6 are no archives, and cannot be read piece by piece.
+            found = torch.load(path, map_location="cpu", mmap=is_zipfile(path), weights_only=True)
+        except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+            reason = str(error).splitlines() or [
+                "it ends too early" if isinstance(error, EOFError) else repr(error)
+            ]
+            raise InputError(f"{path} cannot be read as weights: {reason[0]}") from error
         for nest in _NESTS:
             if isinstance(found, dict) and isinstance(found.get(nest), dict):
                 found = found[nest]
