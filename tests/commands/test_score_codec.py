@@ -26,7 +26,7 @@ def test_a_codec_is_scored_on_a_folder_of_videos(
 ):
     out = tmp_path / "out"
     options = ["--videos", str(videos), "--frames", "9", "--size", "32x32", "--clips", "2", "--out", str(out)]
-    assert score(["codec", "--codec", CODEC, *options, "--no-perceptual"]) == 0
+    assert score(["codec", "--codec", CODEC, *options, "--judge", "none"]) == 0
     record = json.loads((out / "scores.json").read_text())
     assert len(record["clips"]) == 4
     assert record["clip"] == "9x32x32"
@@ -54,6 +54,6 @@ def test_what_cannot_be_scored_is_refused(
 ):
     usual = ["codec", "--codec", CODEC, "--videos", str(videos), "--frames", "9", "--size", "32x32"]
     out = tmp_path / "out"
-    assert run_command(score, [*usual, "--no-perceptual", *options, "--out", str(out)]) == 2
+    assert run_command(score, [*usual, "--judge", "none", *options, "--out", str(out)]) == 2
     assert told in capsys.readouterr().err
     assert not (out / "scores.json").exists()

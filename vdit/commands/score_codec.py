@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vdit.data.folder import FolderSource
     from vdit.eval.codec_score import CodecScore
-    from vdit.eval.perceptual import ShiftTolerantLPIPS
+    from vdit.eval.perceptual import PerceptualDistance
     from vdit.types import Clip
 
 __all__ = ["main"]
@@ -77,7 +77,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--size", default="128x128", help="HEIGHTxWIDTH of a clip, cut from the middle")
     parser.add_argument("--fps", type=float, help="frames per second; default: each file's own")
     parser.add_argument("--clips", type=int, default=4, help="of each video, spread evenly over its time")
-    parser.add_argument("--no-perceptual", action="store_true", help="pixels only")
+    parser.add_argument(
+        "--judge", default="alex", choices=["alex", "vgg", "none"], help="network of ST-LPIPS"
+    )
+    parser.add_argument(
+        "--lpips", metavar="FILE", help="judge by LPIPS instead, on torchvision's VGG-16 in FILE"
+    )
     parser.add_argument("--memory", type=float, default=8.0, help="GiB that coding may take, about")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; default: an accelerator, if any")
     parser.add_argument("--out", default="runs/codec_score", help="folder to write to")
@@ -102,13 +107,16 @@ def _source(options: Namespace) -> "FolderSource":
     return FolderSource(options.videos, cut)
 
 
-def _perceptual(options: Namespace, console: Any) -> "ShiftTolerantLPIPS | None":
+def _perceptual(options: Namespace, console: Any) -> "PerceptualDistance | None":
+    from vdit.eval.lpips import LPIPS
     from vdit.eval.perceptual import ShiftTolerantLPIPS
 
-    if options.no_perceptual:
+    if options.lpips:
+        return LPIPS(options.lpips)
+    if options.judge == "none":
         return None
     try:
-        return ShiftTolerantLPIPS()
+        return ShiftTolerantLPIPS(options.judge)
     except InputError as error:
         console.print(f"without perceptual scores: {error}")
         return None

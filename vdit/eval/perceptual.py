@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -43,34 +44,38 @@ class PerceptualDistance(nn.Module, ABC):
 
 
 class ShiftTolerantLPIPS(PerceptualDistance):
-    """ST-LPIPS with AlexNet, from the package stlpips-pytorch: 0 for equal pictures.
+    """ST-LPIPS, from the package stlpips-pytorch: 0 for equal pictures.
 
     It forgives shifts of a pixel or two. It is not LPIPS, and its numbers are not comparable with LPIPS.
     Source: Ghildyal & Liu 2022.
+
+    Args:
+        net: `alex`, or the slower `vgg`: who trains on one can be judged by the other.
 
     Raises:
         InputError: the package is not installed.
     """
 
-    name = "ST-LPIPS (AlexNet)"
-    features_name = "ST-LPIPS AlexNet, last layer, mean over a clip"
     least = 32
 
-    def __init__(self) -> None:
+    def __init__(self, net: Literal["alex", "vgg"] = "alex") -> None:
         super().__init__()
         if find_spec("stlpips_pytorch") is None:
             raise InputError("perceptual scores need stlpips-pytorch: pip install 'vdit-video[perceptual]'")
-        with _stand_ins():
+        with _stand_ins(), torch.device("cpu"):  # trained weights, wherever else things are being built
             from stlpips_pytorch.stlpips import LPIPS
 
-            model: Any = LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+            model: Any = LPIPS(net=net, variant="shift_tolerant", verbose=False)
         self.model = model.eval().requires_grad_(False)
+        title = {"alex": "AlexNet", "vgg": "VGG"}[net]
+        self.name = f"ST-LPIPS ({title})"
+        self.features_name = f"ST-LPIPS {title}, last layer, mean over a clip"
 
     def forward(self, a: Float[Tensor, "b 3 t h w"], b: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b"]:
         one, other = (rearrange(x.float(), "b c t h w -> (b t) c h w") for x in (a, b))
         return reduce(self.model(one, other), "(b t) 1 1 1 -> b", "mean", b=len(a))
 
-    def features(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 256"]:
+    def features(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b d"]:
         frames = rearrange(clips.float(), "b c t h w -> (b t) c h w")
         last = self.model.net(self.model.scaling_layer(frames))[-1]
         return reduce(last, "(b t) d h w -> b d", "mean", b=len(clips))
