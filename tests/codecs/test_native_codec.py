@@ -15,6 +15,7 @@ SETTINGS = [
     pytest.param({"patch": 1, "strides": ((2, 1), (1, 2))}, id="2x2x2-patch1"),
     pytest.param({"patch": 4, "strides": ((1, 1), (2, 2))}, id="2x8x8-patch4"),
     pytest.param({"strides": ((1, 2), (1, 1))}, id="1x4x4"),
+    pytest.param({"patch": 4, "basis": "haar"}, id="4x8x8-haar"),
     pytest.param(
         {"widths": (8,), "encoder_blocks": (1,), "decoder_blocks": (1,), "strides": ()}, id="1x2x2-one-stage"
     ),

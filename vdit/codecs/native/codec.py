@@ -1,10 +1,10 @@
 """The native causal 3D VAE: the best linear code, and a network that corrects it on both sides.
 
     pixels ─┬─ blocks of 4x8x8 ── Linear ─────────────────────────────────┬─ mean
-            └─ space-to-depth ── conv ── [residual ── down] x stages ─────┴─ (and log-variance)
+            └─ squares ── conv ── [residual ── down] x stages ────────────┴─ (and log-variance)
 
     latents ┬─ Linear ── blocks of 4x8x8 ─────────────────────────────────┬─ pixels
-            └─ conv ── [residual ── up] x stages ── depth-to-space ───────┘
+            └─ conv ── [residual ── up] x stages ── squares ──────────────┘
 
 The linear code is found in closed form before the first step (principal components), and the networks
 start at zero: training begins at the best linear codec and can only improve on it. The network of the
@@ -13,9 +13,9 @@ encoder may be left out.
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,6 +23,7 @@ from vdit.codecs.causal import CausalConv3d, Chain
 from vdit.codecs.codec import Posterior, VideoCodec
 from vdit.codecs.native.blocks import Downsample, ResidualBlock, Upsample
 from vdit.codecs.native.linear_code import LinearCode
+from vdit.codecs.native.squares import Squares
 from vdit.codecs.streaming import Memory
 from vdit.nn.norm import ChannelRMSNorm
 from vdit.types import InputError
@@ -44,6 +45,7 @@ class NativeCodec(VideoCodec):
         decoder_blocks: residual blocks at each stage of the decoder.
         strides: (time, space) stride between one stage and the next; each 1 or 2.
         kernel: frames, rows and columns of the residual blocks' convolutions.
+        basis: how the pixels of a square enter and leave: `pixels`, or `haar` wavelets.
         whitening: how alike in size the principal components become, from 0 (as among pixels) to 1.
         noise: standard deviation of the posterior, where training starts and, with a linear encoder, stays.
             The decoder learns to undo that much noise, and so to forgive a transformer errors of that size;
@@ -66,6 +68,7 @@ class NativeCodec(VideoCodec):
         kernel: tuple[int, int, int] = (3, 3, 3),
         whitening: float = 0.5,
         noise: float = 0.05,
+        basis: Literal["pixels", "haar"] = "pixels",
     ) -> None:
         super().__init__()
         stages = len(widths)
@@ -93,9 +96,11 @@ class NativeCodec(VideoCodec):
             "kernel": list(kernel),
             "whitening": whitening,
             "noise": noise,
+            "basis": basis,
         }
         self.logvar_start = 2 * math.log(noise)
-        self.latent_channels, self.patch = latent_channels, patch
+        self.latent_channels = latent_channels
+        self.squares = Squares(patch, basis)
         self.stride_t, self.stride_s = 1, patch
         for stride_t, stride_s in strides:
             self.stride_t, self.stride_s = self.stride_t * stride_t, self.stride_s * stride_s
@@ -105,29 +110,26 @@ class NativeCodec(VideoCodec):
             self.linear.to_code.requires_grad_(False)  # its closed form cannot be improved
         else:
             self.encoder = build_encoder(
-                latent_channels, patch, widths, encoder_blocks, strides, kernel, self.logvar_start
+                latent_channels, self.squares, widths, encoder_blocks, strides, kernel, self.logvar_start
             )
-        self.decoder = build_decoder(latent_channels, patch, widths, decoder_blocks, strides, kernel)
+        self.decoder = build_decoder(latent_channels, self.squares, widths, decoder_blocks, strides, kernel)
         self.register_statistics()
 
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
         code = self.linear.encode(pixels, memory)
         if self.encoder is None:
             return Posterior(code, torch.full_like(code, self.logvar_start))
-        x = rearrange(pixels, "b c t (h ph) (w pw) -> b (c ph pw) t h w", ph=self.patch, pw=self.patch)
-        mean, logvar = self.encoder(x, memory).chunk(2, dim=1)
+        mean, logvar = self.encoder(self.squares.to_channels(pixels), memory).chunk(2, dim=1)
         return Posterior(code + mean, logvar.clamp(*LOGVAR_RANGE))
 
     def reconstruct(
         self, raw: Float[Tensor, "b c t h w"], memory: Memory | None = None
     ) -> Float[Tensor, "b 3 t h w"]:
-        x = self.decoder(raw, memory)
-        x = rearrange(x, "b (c ph pw) t h w -> b c t (h ph) (w pw)", ph=self.patch, pw=self.patch)
-        return self.linear.decode(raw, memory) + x
+        return self.linear.decode(raw, memory) + self.squares.to_pixels(self.decoder(raw, memory))
 
     def working_values(self, t: int, h: int, w: int) -> int:
-        width = max(self.settings["widths"][0], 3 * self.patch**2)
-        return (10 * t + 36) * width * h * w // self.patch**2
+        width = max(self.settings["widths"][0], self.squares.channels)
+        return (10 * t + 36) * width * h * w // self.squares.side**2
 
     def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
         sample = super().disturbed(posterior, generator)
@@ -142,7 +144,7 @@ class NativeCodec(VideoCodec):
 
 def build_encoder(
     latent_channels: int,
-    patch: int,
+    squares: Squares,
     widths: Sequence[int],
     blocks: Sequence[int],
     strides: Sequence[tuple[int, int]],
@@ -150,7 +152,7 @@ def build_encoder(
     logvar_start: float,
 ) -> Chain:
     """From squares of pixels as channels to the mean and log-variance of latents, both at their start."""
-    layers: list[nn.Module] = [CausalConv3d(3 * patch**2, widths[0])]
+    layers: list[nn.Module] = [CausalConv3d(squares.channels, widths[0])]
     for i, width in enumerate(widths):
         if i > 0:
             layers.append(Downsample(widths[i - 1], width, strides[i - 1]))
@@ -162,7 +164,7 @@ def build_encoder(
 
 def build_decoder(
     latent_channels: int,
-    patch: int,
+    squares: Squares,
     widths: Sequence[int],
     blocks: Sequence[int],
     strides: Sequence[tuple[int, int]],
@@ -175,7 +177,7 @@ def build_decoder(
         layers += [ResidualBlock(widths[stage], kernel) for _ in range(count)]
         if stage > 0:
             layers.append(Upsample(widths[stage], widths[stage - 1], strides[stage - 1]))
-    return Chain([*layers, Silence(widths[0], 3 * patch**2)])
+    return Chain([*layers, Silence(widths[0], squares.channels)])
 
 
 class Silence(nn.Module):
