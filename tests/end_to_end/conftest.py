@@ -69,6 +69,17 @@ def codec_task() -> dict[str, Any]:
     return {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": codec}}
 
 
+def adversarial_task(codec: Path) -> dict[str, Any]:
+    critic = {"class_path": "vdit.codecs.critic.PatchCritic", "init_args": {"widths": [8, 8]}}
+    arguments = {
+        "codec": str(codec),
+        "loss": {"pixels": "absolute"},
+        "lengths": {1: 0.5, 5: 0.5},
+        "adversary": {"critic": critic, "alone": 2, "rise": 2},
+    }
+    return {"class_path": "vdit.train.codec_task.CodecTask", "init_args": arguments}
+
+
 def flow_task(codec: Path, text: Path, cache: Path) -> dict[str, Any]:
     backbone = {"latent_channels": 4, "text_width": 16, "width": 32, "depth": 1, "heads": 2}
     encoder = {"model": str(text), "layer": 2}
@@ -160,6 +171,12 @@ def codec_run(place: Path, codec_config: Path, begin, finish) -> Path:
     """A codec run that nothing disturbed."""
     finish(begin(codec_config, place / "codec_run"))
     return place / "codec_run"
+
+
+@pytest.fixture(scope="session")
+def adversarial_config(place: Path, codec_run: Path) -> Path:
+    """The second stage: the codec goes on against a critic."""
+    return write_config(place / "adversarial.yaml", adversarial_task(codec_run / "codec"), steps=12)
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,20 @@ def test_a_codec_run_that_is_killed_ends_as_if_it_had_not_been(codec_run, codec_
     assert final_weights(run) == final_weights(codec_run)
 
 
+def test_an_adversarial_run_that_is_killed_and_loses_its_start_ends_as_if_it_had_not(
+    adversarial_config, codec_run, begin, finish, tmp_path: Path
+):
+    start, config = tmp_path / "start", tmp_path / "adversarial.yaml"
+    shutil.copytree(codec_run / "codec", start)
+    config.write_text(adversarial_config.read_text().replace(str(codec_run / "codec"), str(start)))
+    finish(begin(config, tmp_path / "whole"))
+    assert disturb(begin, config, tmp_path / "killed", kills=1, seed=0) == 1
+    assert 0 < last_step(tmp_path / "killed") < 12
+    shutil.rmtree(start)
+    finish(begin(config, tmp_path / "killed"))
+    assert final_weights(tmp_path / "killed") == final_weights(tmp_path / "whole")
+
+
 def test_a_flow_run_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
     flow_run, flow_config, begin, finish
 ):

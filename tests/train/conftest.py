@@ -30,7 +30,7 @@ class Latents:
         return LatentClip(f"clip-{index}", self.values[index].reshape(4, 1, 1, 1), "", 8.0)
 
 
-def regression(module: nn.Module, batch: ClipBatch, generator: Generator) -> StepOutput:
+def regression(module: nn.Module, batch: ClipBatch, generator: Generator, done: int = 0) -> StepOutput:
     """Learn the sum and the difference of the first two numbers; draws nothing."""
     assert batch.latents is not None
     x = batch.latents.flatten(1)

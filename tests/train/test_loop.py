@@ -112,9 +112,9 @@ def assert_stopped_before_the_step(
     watch, checkpoints = Watch(), Checkpoints(tmp_path, keep=1)
     before: list[dict] = []
 
-    def watched(module: nn.Module, batch, generator) -> StepOutput:
+    def watched(module: nn.Module, batch, generator, done) -> StepOutput:
         before[:] = [snapshot(state)]
-        return step(module, batch, generator)
+        return step(module, batch, generator, done)
 
     loop = Loop(steps=8, batch=4)
     with pytest.raises(NonFinite, match=says) as stopped:
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(
 
 
 def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, ready, snapshot, tmp_path: Path):
-    def flat(module: nn.Module, batch, generator) -> StepOutput:
+    def flat(module: nn.Module, batch, generator, done) -> StepOutput:
         return StepOutput((module(batch.latents.flatten(1)) * 0).abs().sum(1).sqrt())  # sqrt' at 0
 
     with loader(4) as batches:

@@ -1,20 +1,17 @@
 from collections.abc import Sequence
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vdit.codecs.native.codec import NativeCodec
 from vdit.conditions.caption import Caption
 from vdit.denoiser import Denoiser, Signals
-from vdit.eval.perceptual import PerceptualDistance
 from vdit.flow.noise import Uniform
 from vdit.flow.objective import FlowMatching
 from vdit.flow.weight import InverseVariance
 from vdit.models.native.dit import NativeDiT
 from vdit.text.encoder import TextEncoder, pad
-from vdit.train.step import CodecLoss, CodecStep, FlowStep
+from vdit.train.step import FlowStep
 from vdit.types import ClipBatch, InputError, Tokens
 
 
@@ -99,74 +96,3 @@ def test_a_flow_step_without_latents_is_refused():
     clips = ClipBatch(("a",), ("",), torch.ones(1), pixels=torch.zeros(1, 3, 1, 8, 8))
     with pytest.raises(InputError, match="a flow step needs latents: encode the clips"):
         step(nn.Identity(), clips, torch.Generator())
-
-
-def tiny_codec() -> tuple[NativeCodec, ClipBatch]:
-    torch.manual_seed(0)
-    codec = NativeCodec(4, 2, (6, 8, 8), (0, 1, 1), (1, 0, 1), ((2, 2), (2, 1)))
-    pixels = torch.rand(2, 3, 5, 8, 8) * 2 - 1
-    return codec, ClipBatch(("a", "b"), ("", ""), torch.ones(2), pixels=pixels)
-
-
-@pytest.mark.parametrize("pixels", ["squared", "absolute"])
-def test_a_codec_step_is_an_error_of_pixels_and_a_little_kl(pixels: Literal["squared", "absolute"]):
-    codec, clips = tiny_codec()
-    assert clips.pixels is not None
-    step = CodecStep(codec, CodecLoss(pixels, kl=0.1))
-    out = step(codec, clips, torch.Generator().manual_seed(0))
-    again, posterior = codec(clips.pixels, torch.Generator().manual_seed(0))
-    error = again - clips.pixels
-    squared = error.square().mean((1, 2, 3, 4))
-    of_pixels = squared if pixels == "squared" else error.abs().mean((1, 2, 3, 4))
-    torch.testing.assert_close(out.loss, of_pixels + 0.1 * posterior.kl())
-    torch.testing.assert_close(out.metrics["squared_error"], squared.mean())
-    torch.testing.assert_close(out.metrics["kl"], posterior.kl().mean())
-    assert out.metrics.keys() == {"squared_error", "kl"}
-    assert not any(value.requires_grad for value in out.metrics.values())
-    with pytest.raises(InputError, match="a codec step needs pixels"):
-        step(codec, batch(), torch.Generator())
-
-
-class Brightness(PerceptualDistance):
-    """Looks at nothing but how bright a frame is, and remembers how many it was shown."""
-
-    name, features_name, least = "brightness", "", 1
-    shown = 0
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        self.shown = a.shape[2]
-        return (a.mean((1, 3, 4)) - b.mean((1, 3, 4))).abs().mean(1)
-
-    def features(self, clips: Tensor) -> Tensor:
-        return clips.mean((2, 3, 4))
-
-
-def test_looks_count_on_as_many_frames_as_are_asked_for_and_move_the_codec():
-    codec, clips = tiny_codec()
-    judge = Brightness()
-    found = {}
-    for weight in (0.0, 2.0):
-        loss = CodecLoss(kl=0.0, perceptual=judge, perceptual_weight=weight, perceptual_frames=3)
-        found[weight] = CodecStep(codec, loss)(codec, clips, torch.Generator().manual_seed(0))
-        assert judge.shown == 3
-    extra = found[2.0].loss - found[0.0].loss
-    torch.testing.assert_close(extra.mean(), 2 * found[2.0].metrics["perceptual"])
-    assert extra.mean() > 0
-    extra.mean().backward()
-    assert codec.linear.to_block.bias.grad is not None
-    every = CodecLoss(perceptual=judge, perceptual_frames=99)
-    CodecStep(codec, every)(codec, clips, torch.Generator().manual_seed(0))
-    assert judge.shown == 5
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"kl": -1.0}, "the loss's kl is -1.0"),
-        ({"perceptual_weight": float("nan")}, "the loss's perceptual_weight is nan"),
-        ({"perceptual_frames": 0}, "perceptual_frames is 0"),
-    ],
-)
-def test_weights_that_mean_nothing_are_refused(settings: dict, told: str):
-    with pytest.raises(InputError, match=told):
-        CodecLoss(**settings)

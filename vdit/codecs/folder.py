@@ -16,7 +16,7 @@ from vdit.codecs.codec import VideoCodec
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
 
-__all__ = ["codec_fingerprint", "copy_codec", "holds_codec", "load_codec", "save_codec"]
+__all__ = ["codec_fingerprint", "copy_codec", "holds_codec", "load_codec", "read_codec", "save_codec"]
 
 DESCRIPTION, WEIGHTS = "codec.json", "weights.safetensors"
 TRAINING = "training.jsonl"
@@ -46,7 +46,12 @@ def holds_codec(folder: Path) -> bool:
 
 
 def load_codec(folder: Path) -> VideoCodec:
-    """A codec from its folder, frozen and ready to use.
+    """A codec from its folder, frozen and ready to use. Raises as `read_codec`."""
+    return read_codec(folder).requires_grad_(False).eval()
+
+
+def read_codec(folder: Path) -> VideoCodec:
+    """A codec from its folder, to be trained further.
 
     Raises:
         InputError: the folder holds no codec, or one whose class or weights do not fit.
@@ -68,7 +73,7 @@ def load_codec(folder: Path) -> VideoCodec:
     except TypeError as error:
         raise InputError(f"{folder / DESCRIPTION} does not fit {described['class_path']}: {error}") from error
     load_weights(codec, folder / WEIGHTS)
-    return codec.requires_grad_(False).eval()
+    return codec
 
 
 def codec_fingerprint(folder: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from vdit.data.order import ClipOrder, Position
+from vdit.data.order import BatchOrder, Position
 from vdit.data.stack import LatentClip, stack
 from vdit.types import Clip, ClipBatch, InputError
 
@@ -35,7 +35,7 @@ class BatchLoader:
     Use it in a `with` block, or call `close`: it ends the threads.
     """
 
-    def __init__(self, source: ItemSource, order: ClipOrder, workers: int = 2, prefetch: int = 2):
+    def __init__(self, source: ItemSource, order: BatchOrder, workers: int = 2, prefetch: int = 2):
         """Nothing is read before the first `next`.
 
         Args:

@@ -1,15 +1,19 @@
 """Which clips stand in which batch: a pure function of (seed, epoch), cut into batches, cut into ranks."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int64
 
 from vdit.types import InputError
 
-__all__ = ["ClipOrder", "Position"]
+__all__ = ["BatchOrder", "ClipOrder", "MixedOrder", "Position"]
+
+_CYCLE = 100  # batches in which every part of a mixture has had its share
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,31 @@ class Position:
 
     epoch: int = 0
     batch_in_epoch: int = 0
+
+
+class BatchOrder(Protocol):
+    """Which clips stand in which batch."""
+
+    @property
+    def clips(self) -> int:
+        """Number of clips that are put in order."""
+        ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def batch(self) -> int:
+        """Clips in a global batch, over all ranks."""
+        ...
+
+    def local_batch(self, position: Position) -> tuple[int, ...]:
+        """Clip numbers of this rank at `position`."""
+        ...
+
+    def after(self, position: Position) -> Position:
+        """The position of the next batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +115,66 @@ class ClipOrder:
     def _clip(self, place: int) -> int:
         epoch, index = divmod(place, self.clips)
         return int(_permutation(self.clips, self.seed, epoch)[index])
+
+
+class MixedOrder:
+    """Batches of several orders, each batch of one of them, each order as often as its share.
+
+    The clips of the orders are counted one after the other. What stands for an epoch in a position is a
+    cycle of 100 batches, in which the orders take turns as evenly as their shares allow.
+
+    Args:
+        parts: the orders, of the same seed, batch and ranks.
+        shares: how often each has its turn; they need not sum to 1.
+
+    Raises:
+        InputError: a share so small that it has no turn in a cycle.
+    """
+
+    def __init__(self, parts: Sequence[ClipOrder], shares: Sequence[float]) -> None:
+        self.parts = tuple(parts)
+        self.turns = _turns(shares)
+        for number in range(len(parts)):
+            if number not in self.turns:
+                raise InputError(
+                    f"part {number + 1} of a mixture has the share {shares[number]} of {sum(shares)}: "
+                    f"give it at least one batch in {_CYCLE}"
+                )
+
+    @property
+    def clips(self) -> int:
+        return sum(part.clips for part in self.parts)
+
+    @property
+    def seed(self) -> int:
+        return self.parts[0].seed
+
+    @property
+    def batch(self) -> int:
+        return self.parts[0].batch
+
+    def local_batch(self, position: Position) -> tuple[int, ...]:
+        which = self.turns[position.batch_in_epoch]
+        before = self.turns[: position.batch_in_epoch].count(which)
+        part = self.parts[which]
+        clips = part.local_batch(part.position(position.epoch * self.turns.count(which) + before))
+        first = sum(other.clips for other in self.parts[:which])
+        return tuple(first + clip for clip in clips)
+
+    def after(self, position: Position) -> Position:
+        cycles, batch = divmod(position.batch_in_epoch + 1, _CYCLE)
+        return Position(position.epoch + cycles, batch)
+
+
+def _turns(shares: Sequence[float]) -> tuple[int, ...]:
+    """Whose turn it is at each batch of a cycle: always of the one that is furthest behind its share."""
+    had, turns = [0] * len(shares), []
+    for number in range(1, _CYCLE + 1):
+        behind = [share / sum(shares) * number - count for share, count in zip(shares, had, strict=True)]
+        turn = behind.index(max(behind))
+        had[turn] += 1
+        turns.append(turn)
+    return tuple(turns)
 
 
 @lru_cache(maxsize=4)

@@ -146,7 +146,7 @@ def optimise(
         batch = next(batches).to(engine.device)
         ids += batch.ids
         with engine.accumulating(module, active=micro < loop.accumulate - 1):
-            output = step(module, batch, generator)
+            output = step(module, batch, generator, state.step)
             engine.backward(output.loss.mean() / loop.accumulate)
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])

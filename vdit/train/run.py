@@ -1,7 +1,7 @@
 """One training run, from its parts to its last checkpoint."""
 
 from vdit.data.loader import BatchLoader
-from vdit.data.order import ClipOrder
+from vdit.data.mixture import order_of, parts_of
 from vdit.data.sources import VideoSource
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
@@ -36,7 +36,7 @@ def train(
     task.adopt(folder)
     task.check(session.data)
     optimizer = build_optimizer(task.module, optim)
-    order = ClipOrder(len(session.data.train), session.seed, loop.batch, engine.rank, engine.world)
+    order = order_of(session.data.train, session.seed, loop.batch, engine.rank, engine.world)
     if engine.main:
         folder.claim(config, recorded)
     engine.barrier()
@@ -46,8 +46,9 @@ def train(
         console.print(f"{folder.path} is complete: {latest.step} steps done")
         return None
     for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
-        if isinstance(source, VideoSource):
-            console.print(f"{name}: {source.report}", markup=False)
+        for part in parts_of(source):
+            if isinstance(part, VideoSource):
+                console.print(f"{name}: {part.report}", markup=False)
     work = task.prepare(session)
     module, optimizer = engine.setup(task.module, optimizer)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "codec"
 
     @property
+    def start(self) -> Path:
+        """The codec that a codec's run began with, where it began with one."""
+        return self.path / "start"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"

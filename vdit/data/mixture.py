@@ -1,0 +1,82 @@
+"""Several sources in one: videos beside images, long clips beside short ones."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vdit.data.order import BatchOrder, ClipOrder, MixedOrder
+from vdit.types import Clip, ClipSource, InputError
+
+__all__ = ["Mixture", "Part", "order_of", "parts_of"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of a mixture.
+
+    Args:
+        source: its clips, all of one shape.
+        share: of all batches, beside the shares of the other parts; they need not sum to 1.
+    """
+
+    source: ClipSource
+    share: float
+
+    def __post_init__(self) -> None:
+        if not self.share > 0:
+            raise InputError(f"a part of a mixture has the share {self.share}, but must have more than 0")
+
+
+class Mixture:
+    """Sources whose clips may differ in shape: every batch is of one of them.
+
+    Args:
+        parts: the sources, and how often each is seen.
+
+    Raises:
+        InputError: no part.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        if not parts:
+            raise InputError("a mixture needs at least one part")
+        self.parts = tuple(parts)
+
+    @property
+    def fingerprint(self) -> str:
+        together = "\n".join(part.source.fingerprint for part in self.parts)
+        return hashlib.sha256(together.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return sum(len(part.source) for part in self.parts)
+
+    def __getitem__(self, index: int) -> Clip:
+        source, within = self._find(index)
+        return source[within]
+
+    def caption(self, index: int) -> str:
+        source, within = self._find(index)
+        return source.caption(within)
+
+    def _find(self, index: int) -> tuple[ClipSource, int]:
+        within = index
+        for part in self.parts:
+            if 0 <= within < len(part.source):
+                return part.source, within
+            within -= len(part.source)
+        raise IndexError(f"clip {index} of {len(self)}")
+
+
+def parts_of(source: ClipSource) -> list[ClipSource]:
+    """The sources that clips of one shape each come from."""
+    return [part.source for part in source.parts] if isinstance(source, Mixture) else [source]
+
+
+def order_of(source: ClipSource, seed: int, batch: int, rank: int = 0, world: int = 1) -> BatchOrder:
+    """The order in which training sees a source. Raises as `ClipOrder` and `MixedOrder`."""
+    orders = [ClipOrder(len(part), seed, batch, rank, world) for part in parts_of(source)]
+    return (
+        MixedOrder(orders, [part.share for part in source.parts])
+        if isinstance(source, Mixture)
+        else orders[0]
+    )
