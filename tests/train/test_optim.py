@@ -44,6 +44,33 @@ def test_all_groups_get_the_rate():
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
 
 
+def test_rates_differ_where_patterns_say_so():
+    model = nn.ModuleDict({"codec": nn.Linear(2, 3), "critic": nn.Linear(3, 4), "last": nn.Linear(4, 5)})
+    optim = Optim(lr=0.5, lr_scales={"critic.*": 4.0, "*.bias": 0.5}, weight_decay=0.1)
+    optimizer = build_optimizer(model, optim)
+    set_learning_rate(optimizer.param_groups, 0.125)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "codec.weight": (0.125, 0.1),
+        "codec.bias": (0.0625, 0.0),
+        "critic.weight": (0.5, 0.1),
+        "critic.bias": (0.5, 0.0),
+        "last.weight": (0.125, 0.1),
+        "last.bias": (0.0625, 0.0),
+    }
+    with pytest.raises(
+        InputError, match=r"'judge\.\*', which names no trainable weight; there are codec\.weight"
+    ):
+        build_optimizer(model, Optim(lr_scales={"judge.*": 2.0}))
+    with pytest.raises(InputError, match=r"gives 'critic\.\*' the scale 0\.0"):
+        Optim(lr_scales={"critic.*": 0.0})
+
+
 def test_muon_has_its_own_rate_and_the_matrices_that_are_named():
     model = NativeDiT(width=32, depth=2, heads=2, text_width=6)
     muon = MuonFor(names=("blocks.*.mlp.*", "blocks.*attention.to_*"), lr_scale=3.0)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -52,6 +52,7 @@ class Optim:
 
     Args:
         lr: peak learning rate.
+        lr_scales: patterns of names, such as `critic.*`, and what the rate of AdamW is multiplied by there.
         betas: decay of the first and second moment.
         weight_decay: applied to matrices and kernels, never to norms and biases.
         muon: matrices that Muon trains; none if not given.
@@ -62,6 +63,7 @@ class Optim:
     """
 
     lr: float = 1e-3
+    lr_scales: dict[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
     muon: MuonFor | None = None
@@ -73,6 +75,9 @@ class Optim:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.clip_norm <= 0:
             raise InputError(f"lr {self.lr} and clip_norm {self.clip_norm} must be above 0")
+        for pattern, scale in self.lr_scales.items():
+            if not scale > 0:
+                raise InputError(f"optim.lr_scales gives {pattern!r} the scale {scale}, but must be above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas {list(self.betas)} must lie in [0, 1)")
         if self.weight_decay < 0 or self.warmup_steps < 0:
@@ -87,15 +92,17 @@ def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """AdamW over the trainable weights, decaying matrices only (Loshchilov & Hutter 2019); Muon where asked.
 
     Raises:
-        InputError: a pattern of `optim.muon` that names no matrix.
+        InputError: a pattern of `optim.muon` that names no matrix, or of `lr_scales` that names nothing.
     """
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     by_muon = _named(trainable, optim.muon.names) if optim.muon else {}
-    rest = [p for name, p in trainable.items() if name not in by_muon]
-    groups = [
-        {"params": [p for p in rest if _is_kernel(p)], "weight_decay": optim.weight_decay},
-        {"params": [p for p in rest if not _is_kernel(p)], "weight_decay": 0.0},
-    ]
+    rest = {name: p for name, p in trainable.items() if name not in by_muon}
+    groups = []
+    for scale, weights in _scaled(rest, optim.lr_scales):
+        kernels = [p for p in weights if _is_kernel(p)]
+        others = [p for p in weights if not _is_kernel(p)]
+        groups.append({"params": kernels, "weight_decay": optim.weight_decay, "lr_scale": scale})
+        groups.append({"params": others, "weight_decay": 0.0, "lr_scale": scale})
     adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
     if optim.muon is None:
         return adamw
@@ -103,6 +110,26 @@ def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     matrices = [{"params": list(by_muon.values()), "lr_scale": asked.lr_scale}]
     rate = optim.lr * asked.lr_scale
     return MuonAdamW(Muon(matrices, rate, optim.weight_decay, asked.momentum, asked.iterations), adamw)
+
+
+def _scaled(
+    weights: dict[str, nn.Parameter], scales: dict[str, float]
+) -> list[tuple[float, list[nn.Parameter]]]:
+    """Weights by what their rate is multiplied by: those of the first pattern that names them, then the rest.
+
+    Raises:
+        InputError: a pattern that names none.
+    """
+    left, found = dict(weights), []
+    for pattern, scale in scales.items():
+        hits = [name for name in left if fnmatchcase(name, pattern)]
+        if not hits:
+            raise InputError(
+                f"optim.lr_scales has {pattern!r}, which names no trainable weight; there are "
+                f"{', '.join(list(left)[:6])}, ..."
+            )
+        found.append((scale, [left.pop(name) for name in hits]))
+    return [(1.0, list(left.values())), *found]
 
 
 def _is_kernel(p: nn.Parameter) -> bool:
