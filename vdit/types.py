@@ -122,6 +122,8 @@ class Slot(StrEnum):
 
     TEXT = "text"
     KNOWN = "known"
+    CHANNELS = "channels"
+    IMAGE_TOKENS = "image_tokens"
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,15 @@ class DenoiserInput:
         sigma: diffusion time in [0, 1] of every latent position. The last three axes may each be 1:
             `b 1 1 1` is one sigma a clip, `b t 1 1` one a latent frame.
         text: slot `text`: tokens of the prompt, to be attended to.
+        channels: slot `channels`: what is joined to the latents before they are cut into patches.
+        image_tokens: slot `image_tokens`: tokens of given images; they have keys and values of their own.
     """
 
     latents: Float[Tensor, "b c t h w"]
     sigma: Float[Tensor, "b #t #h #w"]
     text: Tokens | None = None
+    channels: Float[Tensor, "b c_extra t h w"] | None = None
+    image_tokens: Float[Tensor, "b k d_image"] | None = None
 
     def clips(self, rows: Int[Tensor, "n"]) -> "DenoiserInput":
         """The inputs of some clips of the batch, every field of them."""

@@ -39,7 +39,8 @@ from vdit.eval.psnr import psnr
 from vdit.eval.sigma_loss import sigma_loss
 from vdit.flow.noise import LogitNormal
 from vdit.flow.objective import FlowMatching
-from vdit.models.native.dit import NativeDiT, token_sigma
+from vdit.models.native.dit import NativeDiT
+from vdit.models.patches import token_sigma
 from vdit.sample.sampler import Sampler, Sampling
 from vdit.sample.video_file import contact_sheet
 from vdit.text.encoder import TextEncoder, pad

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.noise import Uniform
 from vdit.flow.objective import FlowMatching, noised
 from vdit.flow.solver import Euler, Heun, Solver, schedule
@@ -68,7 +69,9 @@ def test_a_line_fitted_by_the_loss_is_the_conditional_mean():
     assert weights.tolist() == pytest.approx(expected, abs=0.03)
 
 
-@pytest.mark.parametrize(("solver", "steps"), [(Euler(), 200), (Heun(), 60)])
+@pytest.mark.parametrize(
+    ("solver", "steps"), [(Euler(), 200), (Heun(), 60), (DPMSolverPP(), 60), (UniPC(), 60)]
+)
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_solvers_carry_noise_to_the_data(solver: Solver, steps: int, shift: float):
     noise = torch.randn(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -78,12 +81,15 @@ def test_solvers_carry_noise_to_the_data(solver: Solver, steps: int, shift: floa
     torch.testing.assert_close(data, MEAN + STD * noise, atol=0.06, rtol=0)  # each along its own path
 
 
-@pytest.mark.parametrize(("solver", "order"), [(Euler(), 1), (Heun(), 2)])
-def test_errors_fall_with_the_order_of_the_solver(solver: Solver, order: int):
+@pytest.mark.parametrize(
+    ("solver", "order", "steps"),
+    [(Euler(), 1, 40), (Heun(), 2, 40), (UniPC(), 2, 40), (DPMSolverPP(), 2, 640)],
+)
+def test_errors_fall_with_the_order_of_the_solver(solver: Solver, order: int, steps: int):
     noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
     errors = [
         (solver.solve(velocity, noise, schedule(steps)) - (MEAN + STD * noise)).abs().max().item()
-        for steps in (40, 80, 160, 320)
+        for steps in (steps, 2 * steps, 4 * steps, 8 * steps)
     ]
     orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert orders[-1] == pytest.approx(order, abs=0.15), orders

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.noise import shift_sigma
 from vdit.flow.solver import Euler, Heun, Solver, schedule
 from vdit.types import InputError
@@ -19,6 +20,15 @@ def test_schedules_fall_from_one_to_zero(steps: int, shift: float):
         assert sigma == pytest.approx(shift * even / (1 + (shift - 1) * even), abs=1e-12)
 
 
+def test_a_schedule_may_begin_below_one_and_end_above_zero():
+    even = [0.999 - i * 0.999 / 4 for i in range(4)]
+    assert schedule(4, first=0.999).tolist() == pytest.approx([*even, 0.0])
+    assert schedule(2, shift=3.0, last=0.5).tolist() == pytest.approx([1.0, 3 * 0.75 / 2.5, 0.0])
+    for first, last in ((1.1, 0.0), (0.5, 0.5), (1.0, -0.1)):
+        with pytest.raises(InputError, match="falls within 1 to 0"):
+            schedule(4, first=first, last=last)
+
+
 def test_a_schedule_without_steps_is_refused():
     with pytest.raises(InputError, match="steps 0 must be at least 1"):
         schedule(0)
@@ -34,7 +44,9 @@ def test_shift_one_changes_nothing_and_shifts_multiply():
     torch.testing.assert_close(logit, torch.full_like(logit, 5.0).log())
 
 
-@pytest.mark.parametrize(("solver", "evaluations"), [(Euler(), 5), (Heun(), 9)])
+@pytest.mark.parametrize(
+    ("solver", "evaluations"), [(Euler(), 5), (Heun(), 9), (DPMSolverPP(), 5), (UniPC(), 5)]
+)
 def test_solvers_count_their_evaluations_and_steps(solver: Solver, evaluations: int):
     asked, told = [], []
 
@@ -51,5 +63,5 @@ def test_solvers_count_their_evaluations_and_steps(solver: Solver, evaluations: 
 
 def test_a_straight_path_needs_one_step():
     x0, noise = torch.randn(2, 3)
-    for solver in (Euler(), Heun()):
+    for solver in (Euler(), Heun(), DPMSolverPP(), UniPC()):
         torch.testing.assert_close(solver.solve(lambda x, s: noise - x0, noise, schedule(1)), x0)

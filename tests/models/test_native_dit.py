@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vdit.models.native.dit import NativeDiT, token_sigma
+from vdit.models.native.dit import NativeDiT
+from vdit.models.patches import token_sigma
 from vdit.nn.precondition import precondition
 from vdit.types import DenoiserInput, InputError, Slot, Tokens
 

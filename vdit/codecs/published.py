@@ -15,7 +15,7 @@ from vdit.codecs.wan.codec import WanCodec
 from vdit.codecs.wan.keys import wan_keys
 from vdit.types import InputError
 from vdit.weights.exchange import export_weights, import_weights
-from vdit.weights.keymap import KeyMap
+from vdit.weights.keymap import KeyMap, likeliest
 from vdit.weights.source import WeightSource
 
 __all__ = ["LAYOUTS", "codec_of_config", "export_codec", "import_codec", "keymap_of"]
@@ -88,12 +88,10 @@ def import_codec(codec: VideoCodec, source: WeightSource, layout: str | None = N
     Raises:
         InputError: names or shapes that do not fit, all of them listed.
     """
-    names = set(source.shapes())
-    tables = {name: keymap_of(codec, name) for name in ([layout] if layout else LAYOUTS)}
-    likeness = {name: len(names & table.by_theirs.keys()) for name, table in tables.items()}
-    chosen = max(likeness, key=lambda name: likeness[name])
-    import_weights(codec, source, tables[chosen])
-    return chosen
+    tables = [keymap_of(codec, name) for name in ([layout] if layout else LAYOUTS)]
+    table = likeliest(tables, source.shapes())
+    import_weights(codec, source, table)
+    return table.layout
 
 
 def export_codec(codec: VideoCodec, layout: str, out: Path) -> Path:

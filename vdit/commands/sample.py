@@ -82,7 +82,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
     parser.add_argument("--fps", type=float)
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
-    parser.add_argument("--solver", choices=("euler", "heun"))
+    parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))
     parser.add_argument("--memory", type=float, help="GiB that decoding may take; larger clips go in pieces")
     parser.add_argument("--out", help="folder to write to; default RUN/sampled")
     return parser

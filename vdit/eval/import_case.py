@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from vdit.codecs.published import LAYOUTS, codec_of_config, import_codec
-from vdit.types import InputError
+from vdit.flow.multistep import DPMSolverPP, UniPC
+from vdit.flow.solver import Euler, schedule
+from vdit.models.published import backbone_of_config, import_backbone
+from vdit.types import DenoiserInput, InputError, Tokens
 from vdit.weights.files import read_tensors
 from vdit.weights.source import open_weights
 
@@ -81,7 +85,9 @@ class ImportCase:
 
     @property
     def layouts(self) -> list[str]:
-        """Those of `LAYOUTS` that it has weights in."""
+        """Those of `LAYOUTS` that it has weights in; a case that needs none has one, `-`."""
+        if self.config["family"] in WITHOUT_WEIGHTS:
+            return ["-"]
         return [layout for layout in LAYOUTS if (self.folder / layout).is_dir()]
 
     @torch.no_grad()
@@ -132,8 +138,59 @@ def _codec_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, 
     }
 
 
+def _wan_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    model = backbone_of_config(case.config["diffusers"], str(case.folder / "config.json"))
+    model.text_length = case.config["original"]["text_len"]
+    import_backbone(model.eval(), open_weights(case.folder / layout), layout)
+    latents, sigma = inputs["latents"], inputs["timestep"].double() / 1000
+    if sigma.ndim == 1:
+        sigma = rearrange(sigma, "b -> b 1 1 1")
+    else:
+        (pt, ph, pw), (t, h, w) = model.patch, latents.shape[2:]
+        sigma = repeat(
+            sigma,
+            "b (t h w) -> b (t pt) (h ph) (w pw)",
+            t=t // pt,
+            h=h // ph,
+            w=w // pw,
+            pt=pt,
+            ph=ph,
+            pw=pw,
+        )
+    text = inputs["context_padded"]
+    mask = torch.arange(text.shape[1]) < inputs["context_lens"][:, None]
+    told = DenoiserInput(
+        latents, sigma, Tokens(text, mask), channels=inputs.get("y"), image_tokens=inputs.get("clip_fea")
+    )
+    return {"velocity": model(told)}
+
+
+def _schedule_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    """Four schedules of each table: where they go, what the model is told, and where a known flow ends."""
+    found = {}
+    for steps, shift in case.config["specs"]:
+        start = inputs[f"{(tag := f'n{steps}_shift{shift:g}')}.x_init"]
+        tables = {
+            "wan_unipc": (UniPC(), schedule(steps, shift, first=0.999)),
+            "wan_dpmpp": (DPMSolverPP(), schedule(steps, shift)),
+            "hunyuan_euler": (Euler(), schedule(steps, shift)),
+            "diffusers_unipc": (UniPC(), schedule(steps, shift, last=0.001).clamp(max=1 - 1e-6)),
+        }
+        for name, (solver, sigmas) in tables.items():
+            told = 1000 * sigmas[:-1]
+            end = solver.solve(lambda x, sigma: 0.7 * x - 0.4 * sigma + 0.2 * torch.sin(3 * x), start, sigmas)
+            found[f"{tag}.{name}.sigmas"] = sigmas.float()
+            found[f"{tag}.{name}.timesteps"] = told.float() if name == "hunyuan_euler" else told.long()
+            found[f"{tag}.{name}.final"] = end
+    return found
+
+
+WITHOUT_WEIGHTS = frozenset({"schedule"})
+
 FAMILIES: Mapping[str, Callable[[ImportCase, str, Tensors], dict[str, Tensor]]] = {
     "wan_vae21": _codec_outputs,
     "wan_vae22": _codec_outputs,
     "hunyuan_vae": _codec_outputs,
+    "wan": _wan_outputs,
+    "schedule": _schedule_outputs,
 }

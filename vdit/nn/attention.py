@@ -20,7 +20,8 @@ __all__ = ["Attend", "Attention", "FlashAttend"]
 class Attend(nn.Module):
     """softmax(q k^T / sqrt(d)) v by torch's scaled_dot_product_attention.
 
-    Shapes: q `b n heads d`, k and v `b m heads d`, mask `b m` (True = may be attended to).
+    Shapes: q `b n heads d`, k and v `b m heads d`; mask `b m`: True where a key may be attended to, or
+    numbers that are added to the logits of the keys.
     """
 
     def forward(
@@ -28,7 +29,7 @@ class Attend(nn.Module):
         q: Float[Tensor, "b n heads d"],
         k: Float[Tensor, "b m heads d"],
         v: Float[Tensor, "b m heads d"],
-        mask: Bool[Tensor, "b m"] | None = None,
+        mask: Bool[Tensor, "b m"] | Float[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n heads d"]:
         bias = None if mask is None else rearrange(mask, "b m -> b 1 1 m")
         q, k, v = (rearrange(x, "b n heads d -> b heads n d") for x in (q, k, v))

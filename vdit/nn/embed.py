@@ -22,6 +22,8 @@ def fourier(
         theta: the highest frequency over the lowest.
     """
     half = channels // 2
-    frequency = scale * torch.exp(-math.log(theta) * torch.arange(half, device=sigma.device) / half)
-    angle = sigma[..., None].float() * frequency
+    exact = torch.promote_types(sigma.dtype, torch.float32)  # float64 stays
+    steps = torch.arange(half, dtype=exact, device=sigma.device)
+    frequency = scale * torch.exp(-math.log(theta) * steps / half)
+    angle = sigma[..., None].to(exact) * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)

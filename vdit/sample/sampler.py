@@ -13,13 +13,14 @@ from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.denoiser import Denoiser, Signals
 from vdit.flow.guidance import ClassifierFree
+from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, schedule
 from vdit.types import ClipBatch, InputError
 
 __all__ = ["Sampler", "Sampling"]
 
 CHECKED = (("fps", "above 0"), ("shift", "above 0"), ("memory", "above 0"), ("guidance", "0 or more"))
-SOLVERS = {"euler": Euler, "heun": Heun}
+SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sampling:
         steps: solver steps.
         guidance: scale of classifier-free guidance; 1 is none.
         shift: moves the steps towards noise; 1 spaces them evenly.
-        solver: euler, or heun (two evaluations a step).
+        solver: euler, heun (two evaluations a step), or those that learn from earlier steps: unipc and dpm++.
         memory: GiB that decoding may take, about; clips that need more are decoded in pieces.
     """
 
@@ -45,7 +46,7 @@ class Sampling:
     steps: int = 25
     guidance: float = 3.0
     shift: float = 1.0
-    solver: Literal["euler", "heun"] = "euler"
+    solver: Literal["euler", "heun", "unipc", "dpm++"] = "euler"
     memory: float = 8.0
 
     def __post_init__(self) -> None:

@@ -13,11 +13,12 @@ column, normalised queries and keys, and text by cross-attention.
 import math
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.models.backbone import Stream, Transformer
+from vdit.models.patches import token_sigma
 from vdit.nn.attention import Attention
 from vdit.nn.embed import fourier
 from vdit.nn.mlp import MLP, GatedMLP
@@ -179,14 +180,3 @@ def absolute(positions: Float[Tensor, "1 n 3"], theta: float, width: int) -> Flo
     """Cosines and sines of frame, row and column, for tokens that must know where they are."""
     turns = torch.view_as_real(rotation(positions, width, theta))  # 1 n d/2 2
     return rearrange(turns, "b n d two -> b n (d two)")
-
-
-def token_sigma(
-    sigma: Float[Tensor, "b #t #h #w"], patch: tuple[int, int, int], size: tuple[int, int, int]
-) -> Float[Tensor, "b #n"]:
-    """One sigma a token: a patch is as noisy as its noisiest latent. One a clip stays one a clip."""
-    if sigma.shape[1:] == (1, 1, 1):
-        return rearrange(sigma, "b 1 1 1 -> b 1")
-    full = torch.broadcast_to(sigma, (sigma.shape[0], *size))
-    pt, ph, pw = patch
-    return reduce(full, "b (t pt) (h ph) (w pw) -> b (t h w)", "max", pt=pt, ph=ph, pw=pw)
