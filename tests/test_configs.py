@@ -135,6 +135,39 @@ def test_a_file_stands_for_its_content_on_the_command_line_too(tmp_path: Path):
         assert values.task.init_args.codec.init_args.latent_channels == 5
 
 
+def test_a_file_stands_there_whole_and_nothing_stays_of_what_stood_there(tmp_path: Path):
+    """The native codec there has a patch of 4, and Wan's has the same word for another thing."""
+    codec = CONFIGS / "codec/wan_small.yaml"
+    over = tmp_path / "over.yaml"
+    over.write_text(f"task: {{init_args: {{codec: {codec}}}}}\n")
+    for option in (["--task.init_args.codec", str(codec)], [f"--config={over}"]):
+        values = parse_run(["--config", str(FIRST), *option], "").values
+        assert values.task.init_args.codec.class_path.endswith("WanCodec")
+        assert values.task.init_args.codec.init_args.patch == 1
+        assert values.task.init_args.loss.kl == 1e-5  # beside it all is as it was
+    clips = load_run(CONFIGS / "train/clips_codec.yaml").values.data
+    assert clips.train.init_args.require_captions
+    data = str(CONFIGS / "data/videos_64.yaml")
+    values = parse_run([f"--config={CONFIGS / 'train/clips_codec.yaml'}", "--data", data], "").values
+    assert not values.data.train.init_args.require_captions
+
+
+def test_of_one_class_a_later_file_changes_what_it_names(tmp_path: Path):
+    over = tmp_path / "over.yaml"
+    same = "{class_path: vdit.codecs.native.codec.NativeCodec, init_args: {noise: 0.7}}"
+    over.write_text(f"task: {{init_args: {{codec: {same}}}}}\n")
+    values = parse_run(["--config", str(FIRST), "--config", str(over)], "").values
+    assert values.task.init_args.codec.init_args.noise == 0.7
+    assert values.task.init_args.codec.init_args.latent_channels == 24
+
+
+@pytest.mark.parametrize("said", ["", "- 1\n", "seven\n"])
+def test_a_configuration_that_is_no_table_is_refused(tmp_path: Path, said: str):
+    (tmp_path / "odd.yaml").write_text(said)
+    with pytest.raises(InputError, match="holds no table of settings"):
+        load_run(tmp_path / "odd.yaml")
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What train.py says where it leaves with status 2 and no traceback."""
     capsys.readouterr()

@@ -77,13 +77,10 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
         SystemExit: with status 0, after help that was asked for.
     """
     parser = _parser(description)
-    expanded = [str(argument) for argument in arguments]
-    for i, argument in enumerate(expanded):
-        key, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-        if value.endswith(".yaml") or (value and "--config" in (key, *arguments[max(0, i - 1) : i])):
-            expanded[i] = f"{key}{equals}{_resolved(Path(value))}"
+    written, rest = _written(list(map(str, arguments)))
+    whole = ["--config", yaml.safe_dump(written, sort_keys=False)] if written else []
     try:
-        values = parser.parse_args(expanded)
+        values = parser.parse_args([*whole, *rest])
     except ArgumentError as error:
         reason = " ".join(str(error).split())  # which stands on several lines
         raise InputError(f"{reason}. `python train.py --help` lists what can be set") from error
@@ -123,7 +120,7 @@ def build_codec(file: Path) -> VideoCodec:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--codec", type=VideoCodec)
     try:
-        values = parser.parse_args(["--codec", _resolved(file)])
+        values = parser.parse_args(["--codec", yaml.safe_dump(_content(file), sort_keys=False)])
     except ArgumentError as error:
         raise InputError(f"{file} is no configuration of a codec: {' '.join(str(error).split())}") from error
     return _instantiated(parser, values)["codec"]
@@ -151,9 +148,58 @@ def _parser(description: str) -> ArgumentParser:
     return parser
 
 
-def _resolved(file: Path) -> str:
-    """The YAML of `file` with every reference to another file replaced by that file's content."""
-    return yaml.safe_dump(_expanded(_read(file), file.parent), sort_keys=False)
+def _written(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """What the files of a command line say together, and the arguments that name no file.
+
+    The files of `--config` lie each over the one before. A file that is the value of another option stands
+    there whole, and nothing stays of what stood there before.
+    """
+    written: dict[str, Any] = {}
+    instead: list[tuple[str, Any]] = []
+    rest: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        key, equals, value = argument.partition("=")
+        apart = key.startswith("--") and not equals and bool(left) and not left[0].startswith("--")
+        if apart:
+            value = left.pop(0)
+        if key == "--config" and value:
+            written = _over(written, _table(Path(value)))
+        elif key.startswith("--") and value.endswith(".yaml"):
+            instead.append((key.removeprefix("--"), _content(Path(value))))
+        else:
+            rest += [key, value] if apart else [argument]
+    for key, content in instead:
+        *parents, last = key.split(".")
+        place = written
+        for parent in parents:
+            if not isinstance(place.get(parent), dict):
+                place[parent] = {}
+            place = place[parent]
+        place[last] = content
+    return written, rest
+
+
+def _over(under: Any, over: Any) -> Any:
+    """One part of a configuration over another: key by key, unless they are of different classes."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    if under.get("class_path") != over.get("class_path", under.get("class_path")):
+        return over
+    return {**under, **{key: _over(under.get(key), value) for key, value in over.items()}}
+
+
+def _table(file: Path) -> dict[str, Any]:
+    content = _content(file)
+    if not isinstance(content, dict):
+        raise InputError(f"configuration {file} holds no table of settings")
+    return content
+
+
+def _content(file: Path) -> Any:
+    """What is in `file`, with every reference to another file replaced by that file's content."""
+    return _expanded(_read(file), file.parent)
 
 
 def _expanded(node: Any, folder: Path) -> Any:
