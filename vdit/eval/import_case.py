@@ -22,6 +22,7 @@ from vdit.codecs.published import LAYOUTS, codec_of_config, import_codec
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, schedule
 from vdit.models.published import backbone_of_config, import_backbone
+from vdit.text.umt5 import import_umt5, umt5_of_config
 from vdit.types import DenoiserInput, InputError, Tokens
 from vdit.weights.files import read_tensors
 from vdit.weights.source import open_weights
@@ -185,6 +186,14 @@ def _schedule_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[st
     return found
 
 
+def _umt5_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    model = umt5_of_config(case.config["diffusers"], str(case.folder / "config.json"))
+    import_umt5(model, open_weights(case.folder / layout), layout)
+    mask = inputs["attention_mask"]
+    hidden = model(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+    return {"last_hidden_state_masked": hidden * mask[..., None]}
+
+
 WITHOUT_WEIGHTS = frozenset({"schedule"})
 
 FAMILIES: Mapping[str, Callable[[ImportCase, str, Tensors], dict[str, Tensor]]] = {
@@ -193,4 +202,5 @@ FAMILIES: Mapping[str, Callable[[ImportCase, str, Tensors], dict[str, Tensor]]] 
     "hunyuan_vae": _codec_outputs,
     "wan": _wan_outputs,
     "schedule": _schedule_outputs,
+    "umt5": _umt5_outputs,
 }
