@@ -42,7 +42,7 @@ class Adversary:
     """
 
     critic: PatchCritic
-    weight: float = 0.5
+    weight: float = 0.2
     alone: int = 100
     rise: int = 100
 
