@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,11 @@ from vdit.codecs.wan import diffusers as wan_config
 from vdit.codecs.wan.codec import WanCodec
 from vdit.codecs.wan.keys import wan_keys
 from vdit.types import InputError
-from vdit.weights.exchange import export_weights, import_weights
-from vdit.weights.keymap import KeyMap, likeliest
+from vdit.weights.exchange import export_weights, import_published
+from vdit.weights.keymap import LAYOUTS, KeyMap
 from vdit.weights.source import WeightSource
 
 __all__ = ["LAYOUTS", "codec_of_config", "export_codec", "import_codec", "keymap_of"]
-
-LAYOUTS = ("original", "diffusers")
-"""The file of the authors, and that of the diffusers library."""
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -88,10 +86,7 @@ def import_codec(codec: VideoCodec, source: WeightSource, layout: str | None = N
     Raises:
         InputError: names or shapes that do not fit, all of them listed.
     """
-    tables = [keymap_of(codec, name) for name in ([layout] if layout else LAYOUTS)]
-    table = likeliest(tables, source.shapes())
-    import_weights(codec, source, table)
-    return table.layout
+    return import_published(codec, source, partial(keymap_of, codec), layout)
 
 
 def export_codec(codec: VideoCodec, layout: str, out: Path) -> Path:

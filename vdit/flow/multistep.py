@@ -47,6 +47,13 @@ class _Stride:
         """Where the step ends if the network's opinion of the data stays as it is."""
         return self.to / self.sigma * x - (1 - self.to) * self.phi * data
 
+    def predicted(self, x: Tensor, now: _Known, before: _Known | None) -> Tensor:
+        """Where the step ends, to second order after a point before; the last step to first order."""
+        x = self.constant(x, now.data)
+        if before is None or self.to == 0:
+            return x
+        return x - 0.5 * (1 - self.to) * self.phi * self.slope(now, before)
+
     def slope(self, now: _Known, before: _Known) -> Tensor:
         """How that opinion would change along the step if it went on changing as before."""
         behind = _snr(now.sigma) - _snr(before.sigma)
@@ -65,11 +72,8 @@ class DPMSolverPP(Solver):
     ) -> Float[Tensor, "*shape"]:
         x, points, before = noise, sigmas.tolist(), None
         for i, (sigma, to) in enumerate(pairwise(points), start=1):
-            now, stride = _Known(sigma, x - sigma * velocity(x, sigma)), _Stride(sigma, to)
-            x = stride.constant(x, now.data)
-            if before is not None and to > 0:
-                x = x - 0.5 * (1 - to) * stride.phi * stride.slope(now, before)
-            before = now
+            now = _Known(sigma, x - sigma * velocity(x, sigma))
+            x, before = _Stride(sigma, to).predicted(x, now, before), now
             progress(i, len(points) - 1)
         return x
 
@@ -97,9 +101,7 @@ class UniPC(Solver):
                 x, before = _corrected(*last, now), last[2]
             stride = _Stride(sigma, to)
             last = (x, stride, now, before)
-            x = stride.constant(x, now.data)
-            if before is not None and to > 0:
-                x = x - 0.5 * (1 - to) * stride.phi * stride.slope(now, before)
+            x = stride.predicted(x, now, before)
             progress(i, len(points) - 1)
         return x
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vdit.models.wan import diffusers as wan_config
 from vdit.models.wan.dit import WanDiT
 from vdit.models.wan.keys import wan_keys
 from vdit.types import InputError
-from vdit.weights.exchange import import_weights
-from vdit.weights.keymap import KeyMap, likeliest
+from vdit.weights.exchange import import_published
+from vdit.weights.keymap import LAYOUTS, KeyMap
 from vdit.weights.source import WeightSource
 
 __all__ = ["LAYOUTS", "backbone_of_config", "import_backbone", "keymap_of"]
-
-LAYOUTS = ("original", "diffusers")
-"""The file of the authors, and that of the diffusers library."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,4 @@ def import_backbone(backbone: WanDiT, source: WeightSource, layout: str | None =
     Raises:
         InputError: names or shapes that do not fit, all of them listed.
     """
-    table = likeliest(
-        [keymap_of(backbone, name) for name in ([layout] if layout else LAYOUTS)], source.shapes()
-    )
-    import_weights(backbone, source, table)
-    return table.layout
+    return import_published(backbone, source, partial(keymap_of, backbone), layout)

@@ -1,20 +1,18 @@
 """UMT5's encoder as Wan publishes it: built from its configuration, with the names of its weights."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from vdit.text.quiet import quiet_transformers
 from vdit.types import InputError
-from vdit.weights.exchange import import_weights
-from vdit.weights.keymap import Key, KeyMap, likeliest
+from vdit.weights.exchange import import_published
+from vdit.weights.keymap import LAYOUTS, Key, KeyMap
 from vdit.weights.source import WeightSource
 
 __all__ = ["LAYOUTS", "import_umt5", "umt5_keys", "umt5_of_config"]
-
-LAYOUTS = ("original", "diffusers")
-"""The file of Wan's authors, and that of transformers, which the diffusers library uses."""
 
 # Of a block, in the authors' words and in those of transformers.
 _BLOCK = {
@@ -58,7 +56,4 @@ def import_umt5(model: nn.Module, source: WeightSource, layout: str | None = Non
         InputError: names or shapes that do not fit, all of them listed.
     """
     blocks = len(list(model.get_submodule("encoder.block").children()))
-    tables = [umt5_keys(blocks, name) for name in ([layout] if layout else LAYOUTS)]
-    table = likeliest(tables, source.shapes())
-    import_weights(model, source, table)
-    return table.layout
+    return import_published(model, source, partial(umt5_keys, blocks), layout)

@@ -1,5 +1,6 @@
 """Weights in from another project's layout, and out to it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -7,10 +8,10 @@ from torch import nn
 
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal, save_tensors, sync
-from vdit.weights.keymap import KeyMap
+from vdit.weights.keymap import LAYOUTS, KeyMap
 from vdit.weights.source import WeightSource
 
-__all__ = ["export_weights", "import_weights"]
+__all__ = ["export_weights", "import_published", "import_weights"]
 
 
 @torch.no_grad()
@@ -30,6 +31,27 @@ def import_weights(module: nn.Module, source: WeightSource, table: KeyMap) -> No
         if not torch.isfinite(tensor).all():
             raise InputError(f"{source.path} holds values that are not finite, in what is {name} here")
         own[name].copy_(tensor)
+
+
+def import_published(
+    module: nn.Module, source: WeightSource, keys: Callable[[str], KeyMap], layout: str | None
+) -> str:
+    """`import_weights` in one of `LAYOUTS`; None is that which has most of the source's names.
+
+    Args:
+        module: of the size of the weights.
+        source: the weights.
+        keys: the table of a layout.
+        layout: the one that they are in.
+
+    Returns:
+        The layout.
+    """
+    names = source.shapes().keys()
+    tables = [keys(name) for name in ([layout] if layout else LAYOUTS)]
+    table = max(tables, key=lambda table: len(names & table.by_theirs.keys()))
+    import_weights(module, source, table)
+    return table.layout
 
 
 def export_weights(module: nn.Module, table: KeyMap, file: Path) -> Path:

@@ -7,7 +7,10 @@ from torch import Size, Tensor
 
 from vdit.types import InputError
 
-__all__ = ["Key", "KeyMap", "keys", "layer", "likeliest"]
+__all__ = ["LAYOUTS", "Key", "KeyMap", "keys", "layer"]
+
+LAYOUTS = ("original", "diffusers")
+"""The file of the authors, and that of the diffusers library and of transformers, which it uses."""
 
 _MOST_NAMES = 20
 """In a message: another model's file can differ in all of a thousand."""
@@ -82,12 +85,6 @@ class KeyMap:
         for key in self.table:
             tensor = ours[key.ours]
             yield key.theirs, tensor.reshape(self.theirs_shape(key, tensor.shape))
-
-
-def likeliest(tables: Sequence[KeyMap], theirs: Iterable[str]) -> KeyMap:
-    """The layout that has most of the names of a file."""
-    names = set(theirs)
-    return max(tables, key=lambda table: len(names & table.by_theirs.keys()))
 
 
 def keys(theirs: str, ours: str, table: Iterable[Key]) -> list[Key]:
