@@ -12,7 +12,8 @@ from jsonargparse import ArgumentParser
 
 from vdit.commands.command import run_command
 from vdit.commands.train import main as train
-from vdit.config import Run, build_run, load_run, parse_run
+from vdit.config import Run, build_run, load_run, parse_run, read_sampling
+from vdit.sample.sampler import Sampling
 from vdit.sample.video_file import write_video
 from vdit.types import InputError
 
@@ -56,12 +57,14 @@ def lay_out_videos(file: Path) -> None:
             if isinstance(data, dict) and data.get("class_path") == "vdit.data.folder.FolderSource":
                 folder, cut = Path(data["init_args"]["path"]), data["init_args"]["cut"]
                 grey = torch.zeros(3, cut["frames"], cut["height"], cut["width"])
-                write_video(folder / "grey.mp4", grey, fps=8)
+                write_video(folder / "grey.mp4", grey, fps=cut.get("fps", 8))
                 (folder / "grey.txt").write_text("nothing")
 
 
 def build_alone(file: Path) -> Any:
     """The object that a file with a `class_path` describes."""
+    if file.parent.name == "sample":  # recipes are of one class
+        return Sampling(**read_sampling(file))
     module, _, name = yaml.safe_load(file.read_text())["class_path"].rpartition(".")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=getattr(importlib.import_module(module), name))

@@ -2,8 +2,9 @@
 
 A configuration names classes by `class_path` and their arguments by `init_args`. Wherever a value is the
 path of a YAML file, relative to the file that says so, that file stands in its place; on the command
-line, relative to the working folder. Values on the command line come last and win. A key that no class
-knows is refused.
+line, relative to the working folder. Any other path is relative to the working folder, unless it begins
+with `./` in a file: then it is one beside that file. Values on the command line come last and win. A key that
+no class knows is refused.
 """
 
 import re
@@ -19,12 +20,24 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from vdit.codecs.codec import VideoCodec
 from vdit.parallel.engine import Parallel
+from vdit.sample.sampler import Sampling
+from vdit.train.flow_task import FlowTask
 from vdit.train.loop import Loop
 from vdit.train.optim import Optim
 from vdit.train.task import Data, Pace, Task
 from vdit.types import InputError
 
-__all__ = ["Parsed", "Run", "build_codec", "build_part", "build_run", "load_run", "parse_run"]
+__all__ = [
+    "Parsed",
+    "Run",
+    "build_codec",
+    "build_flow",
+    "build_part",
+    "build_run",
+    "load_run",
+    "parse_run",
+    "read_sampling",
+]
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,32 @@ def build_codec(file: Path) -> VideoCodec:
     return _instantiated(parser, values)["codec"]
 
 
+def build_flow(file: Path) -> FlowTask:
+    """A text-to-video model from a file with the arguments of a `FlowTask`, its weights included.
+
+    Raises:
+        InputError: a file that says something else, or parts that cannot be built.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--task", type=Task)
+    whole = {"class_path": f"{FlowTask.__module__}.{FlowTask.__qualname__}", "init_args": _table(file)}
+    try:
+        values = parser.parse_args(["--task", yaml.safe_dump(whole, sort_keys=False)])
+    except ArgumentError as error:
+        raise InputError(f"{file} does not describe a model: {' '.join(str(error).split())}") from error
+    return _instantiated(parser, values)["task"]
+
+
+def read_sampling(file: Path) -> dict[str, Any]:
+    """The settings of `Sampling` in a file of `configs/sample`. Raises InputError where they are none."""
+    values = _table(file)
+    try:
+        Sampling(**values)
+    except TypeError as error:
+        raise InputError(f"{file} is no recipe: {error}") from error
+    return values
+
+
 def _instantiated(parser: ArgumentParser, values: Namespace) -> Namespace:
     try:
         return parser.instantiate(values)
@@ -210,6 +249,8 @@ def _expanded(node: Any, folder: Path) -> Any:
     if isinstance(node, str) and node.endswith(".yaml"):
         file = folder / node
         return _expanded(_read(file), file.parent)
+    if isinstance(node, str) and node.startswith("./"):
+        return str(folder / node)
     return node
 
 

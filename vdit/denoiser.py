@@ -9,9 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vdit.conditions.condition import Condition
+from vdit.conditions.camera import CameraRays
+from vdit.conditions.condition import Condition, Known
+from vdit.conditions.frames import FrameCondition
 from vdit.models.backbone import VideoBackbone
-from vdit.types import ClipBatch, DenoiserInput
+from vdit.types import ClipBatch, DenoiserInput, Kept
 
 __all__ = ["Denoiser", "Signals"]
 
@@ -32,7 +34,8 @@ class Denoiser(nn.Module):
 
     def __init__(self, backbone: VideoBackbone, conditions: Sequence[Condition]) -> None:
         super().__init__()
-        backbone.check_slots(frozenset(condition.slot for condition in conditions))
+        slots = [condition.slot for condition in conditions]
+        backbone.check_slots(frozenset(slots))
         self.backbone = backbone
         self.conditions = nn.ModuleList(conditions)
 
@@ -68,6 +71,23 @@ class Denoiser(nn.Module):
             mixed.append(condition.mix(signal, null, draw < condition.drop))
         return tuple(mixed)
 
+    def known(self, signals: Signals) -> Known | None:
+        """The latents that one of the conditions makes known, if one does."""
+        for condition, signal in zip(self._listeners(), signals, strict=True):
+            if (known := condition.known(signal)) is not None:
+                return known
+        return None
+
+    @property
+    def given_frames(self) -> list[FrameCondition]:
+        """The conditions that are about given frames."""
+        return [condition for condition in self._listeners() if isinstance(condition, FrameCondition)]
+
+    @property
+    def follows_camera(self) -> bool:
+        """Whether one of the conditions is a camera."""
+        return any(isinstance(condition, CameraRays) for condition in self._listeners())
+
     @torch.no_grad()
     def stack(self, signals: Signals, nulls: Signals) -> Signals:
         """Signals and nulls along one batch, for both branches of guidance in one evaluation."""
@@ -75,10 +95,21 @@ class Denoiser(nn.Module):
         return tuple(condition.stack(signal, null) for condition, signal, null in rows)
 
     def forward(
-        self, latents: Float[Tensor, "b c t h w"], sigma: Float[Tensor, "b"], signals: Signals
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b"],
+        signals: Signals,
+        kept: Kept | None = None,
     ) -> Float[Tensor, "b c t h w"]:
-        """Velocity at `latents` = x_sigma."""
-        inputs = DenoiserInput(latents, rearrange(sigma, "b -> b 1 1 1"))
+        """Velocity at `latents` = x_sigma.
+
+        Args:
+            latents: x_sigma.
+            sigma: of every clip; where latents are known it is 0.
+            signals: of the conditions.
+            kept: what earlier evaluations with the same signals computed, where there are many.
+        """
+        inputs = DenoiserInput(latents, rearrange(sigma, "b -> b 1 1 1"), kept=kept)
         for condition, signal in zip(self._listeners(), signals, strict=True):
             inputs = condition.apply(inputs, signal)
         return self.backbone(inputs)

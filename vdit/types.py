@@ -8,23 +8,30 @@ Axes, everywhere in this project:
 latents have zero mean and unit variance per channel. Video tensors are `b c t h w`.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
+    "Cameras",
     "Clip",
     "ClipBatch",
     "ClipSource",
     "DenoiserInput",
+    "Given",
     "InputError",
+    "Kept",
     "Slot",
     "Tokens",
 ]
+
+
+Value = TypeVar("Value")
 
 
 class InputError(ValueError):
@@ -32,6 +39,19 @@ class InputError(ValueError):
 
     Command lines print the message alone and leave with status 2; a traceback would only hide it.
     """
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """One pinhole camera a frame, OpenCV axes (x right, y down, z forward).
+
+    Attributes:
+        intrinsics: fx, fy, cx, cy; fx and cx divided by the width, fy and cy by the height.
+        c2w: camera-to-world poses in metres; the pose of frame 0 is the identity.
+    """
+
+    intrinsics: Float[Tensor, "*b t 4"]
+    c2w: Float[Tensor, "*b t 4 4"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,19 @@ class ClipSource(Protocol):
 
 
 @dataclass(frozen=True)
+class Given:
+    """Frames of clips that are given, whatever the rest will be.
+
+    Attributes:
+        pixels: RGB in [-1, 1]; 0 in frames that are not given.
+        mask: True where a frame is given.
+    """
+
+    pixels: Float[Tensor, "b c t h w"]
+    mask: Bool[Tensor, "b t"]
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """Clips of one shape, stacked. One of `pixels` and `latents` is present, or both.
 
@@ -81,6 +114,8 @@ class ClipBatch:
         fps: frames per second of each clip.
         pixels: RGB in [-1, 1].
         latents: normalised codec latents.
+        cameras: one a frame of each clip.
+        features: what frozen networks made of the clips for a condition, by its name.
     """
 
     ids: tuple[str, ...]
@@ -88,6 +123,8 @@ class ClipBatch:
     fps: Float[Tensor, "b"]
     pixels: Float[Tensor, "b c t h w"] | None = None
     latents: Float[Tensor, "b c_latent t_latent h_latent w_latent"] | None = None
+    cameras: Cameras | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,6 +136,7 @@ class ClipBatch:
             fps=self.fps.to(device),
             pixels=None if self.pixels is None else self.pixels.to(device),
             latents=None if self.latents is None else self.latents.to(device),
+            features={name: value.to(device) for name, value in self.features.items()},
         )
 
 
@@ -117,6 +155,23 @@ class Tokens(NamedTuple):
     mask: Bool[Tensor, "b n"]
 
 
+class Kept:
+    """What does not change from one evaluation of a backbone to the next, computed at the first.
+
+    It belongs to one set of signals: whoever evaluates many times with the same ones makes one and passes it
+    along.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """What `compute` gave when this key was first asked for."""
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]
+
+
 class Slot(StrEnum):
     """The places of a `DenoiserInput` that a condition may fill and a backbone may accept."""
 
@@ -124,6 +179,8 @@ class Slot(StrEnum):
     KNOWN = "known"
     CHANNELS = "channels"
     IMAGE_TOKENS = "image_tokens"
+    ADDED = "added"
+    CONTEXT = "context"
 
 
 @dataclass(frozen=True)
@@ -137,6 +194,9 @@ class DenoiserInput:
         text: slot `text`: tokens of the prompt, to be attended to.
         channels: slot `channels`: what is joined to the latents before they are cut into patches.
         image_tokens: slot `image_tokens`: tokens of given images; they have keys and values of their own.
+        added: slot `added`: what is said of every pixel and added to the patches once, such as rays.
+        context: slot `context`: latents of a second video, which has blocks of its own.
+        kept: what earlier evaluations with the same signals left, or None to compute all of it.
     """
 
     latents: Float[Tensor, "b c t h w"]
@@ -144,6 +204,9 @@ class DenoiserInput:
     text: Tokens | None = None
     channels: Float[Tensor, "b c_extra t h w"] | None = None
     image_tokens: Float[Tensor, "b k d_image"] | None = None
+    added: Float[Tensor, "b c_added t h_pixel w_pixel"] | None = None
+    context: Float[Tensor, "b c_context t h w"] | None = None
+    kept: Kept | None = None
 
     def clips(self, rows: Int[Tensor, "n"]) -> "DenoiserInput":
         """The inputs of some clips of the batch, every field of them."""
@@ -151,6 +214,8 @@ class DenoiserInput:
         def take(value: Any) -> Any:
             if isinstance(value, Tokens):
                 return Tokens(value.values[rows], value.mask[rows])
+            if isinstance(value, Kept):  # of all clips together
+                return value if len(rows) == len(self.latents) else None
             return None if value is None else value[rows]
 
-        return DenoiserInput(**{field.name: take(getattr(self, field.name)) for field in fields(self)})
+        return DenoiserInput(**{part.name: take(getattr(self, part.name)) for part in fields(self)})

@@ -104,16 +104,16 @@ def test_a_codec_comes_in_from_one_layout_and_leaves_in_the_other(
     sizes = {"latent_channels": 4, "encoder_width": 2, "decoder_width": 2}
     config.write_text(json.dumps({"class_path": "vdit.codecs.wan.codec.WanCodec", "init_args": sizes}))
     weights, out = ORACLE / "wan21_vae/original/Wan2.1_VAE.pth", tmp_path / "codec"
-    assert import_(["--config", str(config), "--weights", str(weights), "--out", str(out)]) == 0
+    assert import_(["--codec", str(config), "--from", str(weights), "--to", str(out)]) == 0
     assert "0.1 M weights in the original layout, now in" in capsys.readouterr().out
     assert json.loads((out / "codec.json").read_text())["imported"] == {
         "file": "Wan2.1_VAE.pth",
         "layout": "original",
     }
-    assert export([str(out), "--layout", "diffusers", "--out", str(tmp_path / "vae")]) == 0
+    assert export(["--from", str(out), "--layout", "diffusers", "--to", str(tmp_path / "vae")]) == 0
     again = tmp_path / "again"
-    assert import_(["--weights", str(tmp_path / "vae"), "--out", str(again)]) == 0
-    assert export([str(again), "--layout", "original", "--out", str(tmp_path / "vae.pth")]) == 0
+    assert import_(["--from", str(tmp_path / "vae"), "--to", str(again)]) == 0
+    assert export(["--from", str(again), "--layout", "original", "--to", str(tmp_path / "vae.pth")]) == 0
     before, after = (torch.load(file, weights_only=True) for file in (weights, tmp_path / "vae.pth"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -124,41 +124,45 @@ def test_a_codec_comes_in_from_one_layout_and_leaves_in_the_other(
 def test_an_import_that_fails_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out, hunyuan = tmp_path / "codec", ORACLE / "hunyuan_vae/diffusers"
     wan = "configs/codec/wan_2_1.yaml"
-    told = told_by_import(["--config", wan, "--weights", hunyuan, "--out", out], capsys)
+    told = told_by_import(["--codec", wan, "--from", hunyuan, "--to", out], capsys)
     assert "does not fit the diffusers layout of this model: 190 missing" in told
     lonely = tmp_path / "lonely.pth"
     shutil.copyfile(ORACLE / "wan21_vae/original/Wan2.1_VAE.pth", lonely)
-    told = told_by_import(["--weights", lonely, "--out", out], capsys)
+    told = told_by_import(["--from", lonely, "--to", out], capsys)
     assert "there is no config.json beside" in told
     lonely.write_bytes(lonely.read_bytes()[:1000])
-    told = told_by_import(["--config", wan, "--weights", lonely, "--out", out], capsys)
+    told = told_by_import(["--codec", wan, "--from", lonely, "--to", out], capsys)
     assert "lonely.pth cannot be read as weights" in told
-    told = told_by_import(
-        ["--config", "configs/model/native_1m.yaml", "--weights", hunyuan, "--out", out], capsys
-    )
+    told = told_by_import(["--codec", "configs/model/native_1m.yaml", "--from", hunyuan, "--to", out], capsys)
     assert "is no configuration of a codec" in told
     (tmp_path / "config.json").write_text("[1]")
-    told = told_by_import(["--weights", lonely, "--out", out], capsys)
+    told = told_by_import(["--from", lonely, "--to", out], capsys)
     assert "lonely.pth cannot be read" in told
     assert not out.exists()
     (out).mkdir()
     (out / "codec.json").write_text("{}")
-    assert "holds a codec already" in told_by_import(["--weights", hunyuan, "--out", out], capsys)
+    assert "holds a codec already" in told_by_import(["--from", hunyuan, "--to", out], capsys)
 
 
 def test_an_export_that_cannot_be_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     kept = "configs/codec/flat_24"
     for options, told in [
         (
-            [kept, "--layout", "diffusers", "--out", str(tmp_path / "vae")],
+            ["--from", kept, "--layout", "diffusers", "--to", str(tmp_path / "vae")],
             "a NativeCodec has no published layout",
         ),
         (
-            [kept, "--layout", "original", "--out", str(tmp_path / "vae")],
+            ["--from", kept, "--layout", "original", "--to", str(tmp_path / "vae")],
             "must be a file for the original layout",
         ),
-        ([kept, "--layout", "diffusers", "--out", "vae.pth"], "must be a folder for the diffusers layout"),
-        (["nowhere", "--layout", "diffusers", "--out", "vae"], "nowhere holds no codec"),
+        (
+            ["--from", kept, "--layout", "diffusers", "--to", "vae.pth"],
+            "must be a folder for the diffusers layout",
+        ),
+        (
+            ["--from", "nowhere", "--layout", "diffusers", "--to", "vae"],
+            "nowhere holds no codec, no run and no model",
+        ),
     ]:
         assert run_command(export, options) == 2
         assert told in capsys.readouterr().err
@@ -168,14 +172,21 @@ def test_an_export_that_cannot_be_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_an_export_onto_a_full_disk_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    assert import_(["--weights", str(ORACLE / "wan21_vae/diffusers"), "--out", str(tmp_path / "codec")]) == 0
+    assert import_(["--from", str(ORACLE / "wan21_vae/diffusers"), "--to", str(tmp_path / "codec")]) == 0
 
     def full(tensors: object, file: Path) -> None:
         Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    options = [str(tmp_path / "codec"), "--layout", "original", "--out", str(tmp_path / "out/vae.pth")]
+    options = [
+        "--from",
+        str(tmp_path / "codec"),
+        "--layout",
+        "original",
+        "--to",
+        str(tmp_path / "out/vae.pth"),
+    ]
     assert run_command(export, options) == 2
     assert "the disk is full" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())

@@ -41,30 +41,28 @@ def test_the_signal_is_the_captions():
     assert read(tokens) == ["a red star", "sun"]
 
 
-@pytest.mark.parametrize("negative", ["", "blurred and grey"])
-def test_the_null_is_the_negative_prompt_for_every_clip(negative: str):
-    caption = Caption(Letters(), negative=negative)
+def test_the_null_is_the_empty_prompt_for_every_clip():
+    caption = Caption(Letters())
     null = caption.null(caption.signal(batch("a red star", "sun", "moon")))
-    assert read(null) == [negative] * 3
+    assert read(null) == [""] * 3
     assert null.mask.any(1).all()  # at least one token: attention over none is not a number
 
 
-@pytest.mark.parametrize("negative", ["", "nothing that is worth a look"])
-def test_mix_hides_the_hidden_clips_alone(negative: str):
-    caption = Caption(Letters(), negative=negative)
-    signal = caption.signal(batch("a red star", "sun", "moon"))
-    mixed = caption.mix(signal, caption.null(signal), torch.tensor([False, True, False]))
-    assert read(mixed) == ["a red star", negative, "moon"]
-    every = caption.mix(signal, caption.null(signal), torch.ones(3, dtype=torch.bool))
-    assert read(every) == [negative] * 3
+@pytest.mark.parametrize("other", ["", "nothing that is worth a look"])
+def test_mix_hides_the_hidden_clips_alone(other: str):
+    caption = Caption(Letters())
+    signal, instead = caption.signal(batch("a red star", "sun", "moon")), caption.signal(batch(*[other] * 3))
+    mixed = caption.mix(signal, instead, torch.tensor([False, True, False]))
+    assert read(mixed) == ["a red star", other, "moon"]
+    every = caption.mix(signal, instead, torch.ones(3, dtype=torch.bool))
+    assert read(every) == [other] * 3
 
 
-@pytest.mark.parametrize("negative", ["", "nothing that is worth a look"])
-def test_stack_keeps_both_one_after_the_other(negative: str):
-    caption = Caption(Letters(), negative=negative)
-    signal = caption.signal(batch("a red star", "sun"))
-    both = caption.stack(signal, caption.null(signal))
-    assert read(both) == ["a red star", "sun", negative, negative]
+@pytest.mark.parametrize("other", ["", "nothing that is worth a look"])
+def test_stack_keeps_both_one_after_the_other(other: str):
+    caption = Caption(Letters())
+    both = caption.stack(caption.signal(batch("a red star", "sun")), caption.signal(batch(other, other)))
+    assert read(both) == ["a red star", "sun", other, other]
 
 
 def test_apply_fills_the_text_slot_and_nothing_else():

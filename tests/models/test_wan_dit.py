@@ -11,10 +11,16 @@ import yaml
 from torch import Tensor
 
 from vdit.eval.import_case import BOUND, ImportCase, compare
-from vdit.models.published import LAYOUTS, backbone_of_config, import_backbone, keymap_of
-from vdit.models.wan.diffusers import write_config
+from vdit.models.published import (
+    LAYOUTS,
+    backbone_of_config,
+    import_backbone,
+    keymap_of,
+    settings_of_config,
+    written_config,
+)
 from vdit.models.wan.dit import WanDiT
-from vdit.types import DenoiserInput, InputError, Tokens
+from vdit.types import DenoiserInput, InputError, Slot, Tokens
 from vdit.weights.exchange import export_weights
 from vdit.weights.source import open_weights
 
@@ -28,7 +34,15 @@ FULL = {
     "wan_2_1_flf2v_14b": ("wan2.1_flf2v_14B_720p", 16_395_536_704),
     "wan_2_2_i2v_a14b": ("wan2.2_i2v_A14B_each_expert", 14_288_901_184),
     "wan_2_2_ti2v_5b": ("wan2.2_ti2v_5B", 4_999_787_712),
+    "wan_2_1_vace_1_3b": ("wan2.1_vace_1.3B", 2_153_972_032),
+    "wan_2_1_vace_14b": ("wan2.1_vace_14B", 17_337_592_896),
+    "wan_2_1_fun_camera_1_3b": ("wan2.1_fun_1.3B_control_camera", 1_616_313_152),
+    "wan_2_1_fun_camera_14b": ("wan2.1_fun_14B_control_camera", 16_898_128_704),
+    "wan_2_2_fun_camera_a14b": ("wan2.2_fun_A14B_control_camera", 14_792_233_024),
+    "wan_2_2_fun_camera_5b": ("wan2.2_fun_5B_control_camera", 5_245_802_688),
 }
+ALSO = {"wan_2_1_t2v_14b": "wan2.2_t2v_A14B_each_expert"}
+"""The file of which another model's configuration describes too."""
 
 
 def config_of(case: str) -> dict:
@@ -88,23 +102,46 @@ def test_the_fixtures_see_a_change_of_any_kind_of_weight(case: str, monkeypatch:
         assert not compare("diffusers", opened.compute("diffusers"), right).passed, name
 
 
-@pytest.mark.parametrize("file", FULL)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_full_size_model_has_the_names_of_the_published_files(file: str, layout: str):
-    name, weights = FULL[file]
+def published() -> list[tuple[str, str, int, str]]:
+    """Configuration, list of a published file, its weights and its layout: all that there are lists of."""
+    found = [(file, name, weights) for file, (name, weights) in FULL.items()]
+    found += [(file, name, FULL[file][1]) for file, name in ALSO.items()]
+    named = [(*entry, layout) for entry in found for layout in LAYOUTS]
+    return [entry for entry in named if list_of(entry[1], entry[3]).is_file()]
+
+
+def list_of(name: str, layout: str) -> Path:
+    return ORACLE / "manifests" / f"{name}.{layout}.json.gz"
+
+
+@pytest.mark.parametrize(("file", "name", "weights", "layout"), published())
+def test_every_full_size_model_has_the_names_of_the_published_files(
+    file: str, name: str, weights: int, layout: str
+):
     settings = yaml.safe_load((ROOT / f"configs/model/{file}.yaml").read_text())["init_args"]
     with torch.device("meta"):
         model = WanDiT(**settings)
     assert sum(p.numel() for p in model.parameters()) == weights
     own = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+    theirs = manifest(name, layout)
     table = keymap_of(model, layout)
-    assert {key.ours for key in table.table} == own.keys()
-    table.check(manifest(name, layout), own, name)  # raises on any difference
+    assert table.ours == own.keys()
+    table.check(theirs, own, name)  # raises on any difference
+    config = written_config(model, layout)
+    read = settings_of_config(config, name, theirs)
+    with torch.device("meta"):
+        assert WanDiT(**read).settings == model.settings
+
+
+def test_every_list_of_a_wan_transformer_is_compared():
+    lists = {file.name for file in (ORACLE / "manifests").glob("wan*") if "_vae" not in file.name}
+    assert lists == {list_of(name, layout).name for _, name, _, layout in published()}
+    assert len(lists) == 22
 
 
 def manifest(name: str, layout: str) -> Mapping[str, tuple[int, ...]]:
-    file = ORACLE / "manifests" / f"{name}.{layout}.json.gz"
-    return {key: tuple(shape) for key, shape in json.loads(gzip.decompress(file.read_bytes()))["keys"]}
+    listed = json.loads(gzip.decompress(list_of(name, layout).read_bytes()))["keys"]
+    return {key: tuple(shape) for key, shape in listed}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -116,7 +153,7 @@ def test_what_was_imported_is_exported_to_the_byte(case: str, layout: str, tmp_p
     ours = dict(open_weights(file).tensors())
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert write_config(model.settings) == config_of(case)
+    assert written_config(model, "diffusers") == config_of(case)
 
 
 def test_one_key_stands_for_all_the_padding():
@@ -194,3 +231,52 @@ def test_it_learns():
     assert losses[-1] < 0.3 * losses[0]
     unused = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []
+
+
+def test_the_second_video_of_vace_is_read_as_diffusers_reads_it():
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    sizes = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "ffn_dim": 32,
+        "num_layers": 3,
+        "freq_dim": 16,
+    }
+    theirs = diffusers.WanVACETransformer3DModel(
+        in_channels=4, out_channels=4, text_dim=12, vace_in_channels=6, vace_layers=[0, 2], **sizes
+    ).requires_grad_(False)
+    for value in theirs.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    config = {**theirs.config, "_class_name": "WanVACETransformer3DModel"}
+    model = backbone_of_config(config, "diffusers").eval()
+    model.text_length = 10
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    table = keymap_of(model, "diffusers")
+    model.load_state_dict(dict(table.to_ours(theirs.state_dict().items(), own)))
+    text, video = prompt((3, 10), 10), torch.randn(2, 6, 3, 4, 6)
+    inputs = told(text, context=video)
+    (expected,) = theirs(
+        inputs.latents,
+        (1000 * inputs.sigma).flatten(),
+        text.values * text.mask[..., None],
+        control_hidden_states=video,
+        return_dict=False,
+    )
+    with torch.no_grad():
+        got = model(inputs)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="needs a second video"):
+        model(told(text))
+
+
+def test_a_camera_is_added_to_the_patches():
+    model, text = small(camera_stride=2), prompt((3, 10), 10)
+    assert Slot.ADDED in model.slots
+    rays = torch.randn(2, 24, 3, 8, 12)
+    moved = (model(told(text, added=rays)) - model(told(text, added=torch.zeros_like(rays)))).abs()
+    assert moved.amax(dim=(1, 2, 3, 4)).min() > 1e-3
+    with pytest.raises(InputError, match="needs rays"):
+        model(told(text))
+    with pytest.raises(InputError, match="no layout in diffusers"):
+        written_config(model, "diffusers")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vdit.types import InputError
-from vdit.weights.keymap import Key, KeyMap, keys
+from vdit.weights.keymap import Form, Key, KeyMap, keys
 
-TABLE = KeyMap("toy", [*keys("x.", "y.", [Key("gamma", "weight", ones=2)]), Key("bias", "b")])
+TABLE = KeyMap("toy", [*keys("x.", "y.", [Key("gamma", "weight", form=Form(behind=2))]), Key("bias", "b")])
 OURS = {"y.weight": torch.arange(3.0), "b": torch.randn(2, 2)}
 
 
@@ -18,7 +18,7 @@ def test_there_and_back_changes_nothing():
     theirs = dict(TABLE.to_theirs(OURS))
     assert shapes(theirs) == {"x.gamma": (3, 1, 1), "bias": (2, 2)}
     TABLE.check(shapes(theirs), shapes(OURS), "file")
-    back = dict(TABLE.to_ours(theirs.items()))
+    back = dict(TABLE.to_ours(theirs.items(), shapes(OURS)))
     assert back.keys() == OURS.keys()
     assert all(torch.equal(back[name], OURS[name]) for name in OURS)
 

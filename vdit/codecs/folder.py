@@ -8,12 +8,12 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vdit.codecs.codec import VideoCodec
 from vdit.types import InputError
+from vdit.weights.described import build_described, description
 from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
 
 __all__ = ["codec_fingerprint", "copy_codec", "holds_codec", "load_codec", "read_codec", "save_codec"]
@@ -33,11 +33,9 @@ def save_codec(codec: VideoCodec, folder: Path, facts: Mapping[str, Any]) -> Non
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
-    kind = type(codec)
-    described = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": codec.settings, **facts}
-    with _aside(folder) as (weights, description):
+    with _aside(folder) as (weights, described):
         save_tensors(codec.state_dict(), weights)
-        description.write_text(json.dumps(described, indent=1) + "\n")
+        described.write_text(description(type(codec), codec.settings, facts))
 
 
 def holds_codec(folder: Path) -> bool:
@@ -60,18 +58,7 @@ def read_codec(folder: Path) -> VideoCodec:
         raise InputError(
             f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
         )
-    try:
-        described = json.loads((folder / DESCRIPTION).read_text())
-        module, _, name = described["class_path"].rpartition(".")
-        kind, settings = getattr(import_module(module), name), described["init_args"]
-    except (ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
-        raise InputError(f"{folder / DESCRIPTION} does not describe a codec: {error!r}") from error
-    if not issubclass(kind, VideoCodec):
-        raise InputError(f"{folder / DESCRIPTION} names {described['class_path']}, which is no codec")
-    try:
-        codec = kind(**settings)
-    except TypeError as error:
-        raise InputError(f"{folder / DESCRIPTION} does not fit {described['class_path']}: {error}") from error
+    codec = build_described(folder / DESCRIPTION, VideoCodec)
     load_weights(codec, folder / WEIGHTS)
     return codec
 

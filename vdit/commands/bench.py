@@ -4,12 +4,14 @@
     python -m vdit bench step --config configs/train/flat_dit.yaml --pairs 30
     python -m vdit bench codec
     python -m vdit bench codec --size full --pairs 5
+    python -m vdit bench wan
 
 `step` compares turns of the training loop (data, noise, checks, clipping, averaging) with the bare
 forward, backward and optimiser step of the same module. Random latents stand for clips and random tokens
 for a text model, so nothing needs to be trained or downloaded.
 
-`codec` compares the Wan autoencoder with that of diffusers: same weights, same clips, in turns.
+`codec` compares the Wan autoencoder with that of diffusers: same weights, same clips, in turns. `wan` does so
+with the Wan transformer: forward, forward and backward, sampling, and the bytes kept for a backward.
 """
 
 import statistics
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.pairs < 2:
         raise InputError(f"--pairs is {options.pairs}, but must be at least 2 to tell the spread")
-    {"step": _step, "codec": _codec}[options.what](options)
+    {"step": _step, "codec": _codec, "wan": _wan}[options.what](options)
     return 0
 
 
@@ -46,6 +48,9 @@ def _parser() -> ArgumentParser:
         "--size", action="append", choices=("tiny", "medium", "full"), help="default: tiny and medium"
     )
     codec.add_argument("--pairs", type=int, default=9, help="of runs, one of each")
+    wan = kinds.add_parser("wan", help="the Wan transformer, beside that of diffusers")
+    wan.add_argument("--size", action="append", choices=("tiny", "medium"), help="default: both")
+    wan.add_argument("--pairs", type=int, default=9, help="of runs, one of each")
     return parser
 
 
@@ -103,3 +108,35 @@ def _codec(options: Namespace) -> None:
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def _wan(options: Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from vdit.commands.wan_race import SIZES, WanRace
+    from vdit.progress import StageBars
+
+    console = Console()
+    console.print(f"the Wan transformer, cpu, {torch.get_num_threads()} threads, {options.pairs} pairs")
+    for name in options.size or ("tiny", "medium"):
+        race = WanRace(SIZES[name])
+        with StageBars(console) as bars:
+            races = race.run(options.pairs, partial(bars.show, name))
+        console.print(f"{name}: {SIZES[name]}", highlight=False)
+        for each in races:
+            times, (low, high) = each.times, each.times.interval
+            theirs, ours = (f"{1000 * statistics.median(side):.1f} ms" for side in (times.full, times.bare))
+            console.print(
+                f"  {each.what}: {each.rival} {theirs}, vdit {ours}, "
+                f"{times.ratio:.2f} times as fast ({low:.2f} to {high:.2f})",
+                soft_wrap=True,
+                highlight=False,
+            )
+        theirs, ours = race.saved_bytes()
+        console.print(
+            f"  kept for the backward, a token: diffusers {theirs}, vdit {ours} bytes, "
+            f"{theirs / ours:.2f} times as many",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -105,7 +105,8 @@ def _ours(theirs: Any) -> WanCodec:
     codec = codec_of_config({"_class_name": "AutoencoderKLWan", **theirs.config}, "diffusers")
     assert isinstance(codec, WanCodec)
     own = codec.state_dict()
-    for name, tensor in keymap_of(codec, "diffusers").to_ours(theirs.state_dict().items()):
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    for name, tensor in keymap_of(codec, "diffusers").to_ours(theirs.state_dict().items(), shapes):
         own[name].copy_(tensor)
     return codec.eval().requires_grad_(False)
 

@@ -1,9 +1,12 @@
-"""Write a codec's weights as other tools read them.
+"""Write a model, a fine-tuned run of one, or a codec as other tools read it.
 
-    python -m vdit export runs/wan_2_1_vae --layout diffusers --out exported/vae
-    python -m vdit export runs/wan_2_1_vae --layout original --out exported/Wan2.1_VAE.pth
+    python -m vdit export --from models/wan_1_3b --layout diffusers --to exported/wan_1_3b
+    python -m vdit export --from runs/finetune --layout original --to exported/finetune
+    python -m vdit export --from runs/wan_2_1_vae --layout diffusers --to exported/vae
+    python -m vdit export --from runs/wan_2_1_vae --layout original --to exported/Wan2.1_VAE.pth
 
-`diffusers` writes a folder with `config.json`; `original` the one file that the authors publish.
+A model becomes a folder; of a run the averaged weights of the last checkpoint are taken. A codec becomes a
+folder for `diffusers`, and for `original` the one file that its authors publish.
 """
 
 from argparse import ArgumentParser
@@ -16,25 +19,50 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export; 0 when the file is written."""
+    """Export; 0 when all is written."""
     options = _parser().parse_args(arguments)
-    out = Path(options.out)
-    if options.layout == "original" and out.suffix not in (".pth", ".pt", ".safetensors"):
-        raise InputError(f"--out {out} must be a file for the original layout: .pth, .pt or .safetensors")
-    if options.layout == "diffusers" and out.suffix:
-        raise InputError(f"--out {out} must be a folder for the diffusers layout")
+    source, out = Path(options.source), Path(options.to)
 
-    from vdit.codecs.folder import load_codec
-    from vdit.codecs.published import export_codec
+    from vdit.codecs.folder import holds_codec
 
-    file = export_codec(load_codec(Path(options.codec)), options.layout, out)
-    print(f"{file}")
-    return 0
+    if holds_codec(source):
+        return _codec(source, out, options.layout)
+    return _model(source, out, options.layout)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vdit export", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("codec", help="folder of a codec")
+    parser.add_argument("--from", dest="source", required=True, help="folder of a model, a run or a codec")
     parser.add_argument("--layout", choices=("original", "diffusers"), required=True)
-    parser.add_argument("--out", required=True, help="folder (diffusers) or file (original)")
+    parser.add_argument("--to", required=True, help="folder; for a codec in the original layout a file")
     return parser
+
+
+def _codec(source: Path, out: Path, layout: str) -> int:
+    from vdit.codecs.folder import load_codec
+    from vdit.codecs.published import export_codec
+
+    if layout == "original" and out.suffix not in (".pth", ".pt", ".safetensors"):
+        raise InputError(f"--to {out} must be a file for the original layout: .pth, .pt or .safetensors")
+    if layout == "diffusers" and out.suffix:
+        raise InputError(f"--to {out} must be a folder for the diffusers layout")
+    print(f"{export_codec(load_codec(source), layout, out)}")
+    return 0
+
+
+def _model(source: Path, out: Path, layout: str) -> int:
+    from rich.console import Console
+
+    from vdit.commands.trained import trained_weights
+    from vdit.progress import StageBars
+    from vdit.releases.give_out import give_out
+
+    model, trained = trained_weights(source)
+    with StageBars(Console()) as bars:
+
+        def show(part: str, done: int, total: int) -> None:
+            bars.show(f"writing {part}", done, total)
+
+        give_out(model, out, layout, show, trained)
+    print(f"{out}")
+    return 0

@@ -1,7 +1,11 @@
-"""Sample clips from a trained run.
+"""Sample clips from a trained run, or from a model that was taken in.
 
     sample.py --run runs/demo --prompt "a small red circle moving left on a white background"
     sample.py --run runs/demo --prompts prompts.txt --seed 7 --guidance 4 --out clips
+    sample.py --model models/wan_1_3b --prompt "two cats boxing"
+    sample.py --model models/wan_i2v --image cat.png --prompt "the cat stretches"
+    sample.py --model models/wan_flf2v --image first.png --last-image last.png --prompt "a flower opens"
+    sample.py --model models/wan_fun_camera --image room.png --camera poses.txt --prompt "a quiet room"
 
 Writes an mp4 a clip, a contact sheet and the resolved settings.
 """
@@ -11,9 +15,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vdit.commands.options import add_sampling_options, check_sampling_options, rows_and_columns
 from vdit.types import InputError
+
+if TYPE_CHECKING:
+    from vdit.sample.sampler import Sampling, Wish
 
 __all__ = ["main"]
 
@@ -28,15 +36,19 @@ def main(arguments: Sequence[str]) -> int:
 
     from rich.console import Console
 
-    from vdit.commands.trained import load_trained
+    from vdit.commands.trained import load_model, load_trained
     from vdit.progress import StageBars
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
 
-    trained = load_trained(Path(options.run), options.checkpoint, options.device)
-    sampling = _overridden(trained.sampling, options)
-    sampler = trained.task.sampler(sampling)
+    if options.model:
+        opened = load_model(Path(options.model), options.device)
+    else:
+        opened = load_trained(Path(options.run), options.checkpoint, options.device)
+    sampling = _overridden(opened.sampling, options)
+    sampler = opened.task.sampler(sampling)
+    wish = _wish(options, sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
-    out = Path(options.out) if options.out else Path(options.run) / "sampled"
+    out = Path(options.out) if options.out else opened.path / "sampled"
     out.mkdir(parents=True, exist_ok=True)
     shown = []
     with StageBars(Console()) as bars:
@@ -46,19 +58,27 @@ def main(arguments: Sequence[str]) -> int:
             def show(done: int, steps: int, before: int = start, group: int = len(prompts[some])) -> None:
                 bars.show("sampling", before * steps + group * done, len(prompts) * steps)
 
-            pixels = sampler.sample(prompts[some], seeds[some], show)
+            pixels = sampler.sample(prompts[some], seeds[some], show, wish.of(len(prompts[some])))
             for clip, prompt, seed in zip(pixels, prompts[some], seeds[some], strict=True):
                 facts = {
                     "prompt": prompt,
                     "seed": str(seed),
-                    "model": trained.name,
+                    "model": opened.name,
                     **_texts(asdict(sampling)),
                 }
                 write_video(out / f"{seed:06d}.mp4", clip, sampling.fps, facts)
                 if len(shown) < SHEET_CLIPS:
                     shown.append((clip, prompt))
     contact_sheet(shown, out / "sheet.png")
-    settings = {"run": options.run, "model": trained.name, "sampling": asdict(sampling)}
+    asked = {
+        name: getattr(options, name) for name in ("image", "last_image", "camera") if getattr(options, name)
+    }
+    settings = {
+        "run": options.run or options.model,
+        "model": opened.name,
+        **asked,
+        "sampling": asdict(sampling),
+    }
     settings["clips"] = [
         {"file": f"{s:06d}.mp4", "prompt": p, "seed": s} for p, s in zip(prompts, seeds, strict=True)
     ]
@@ -69,7 +89,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="sample.py", description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--run", required=True, help="folder of a trained run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", help="folder of a trained run")
+    source.add_argument("--model", help="folder of a model that `vdit import` wrote")
     parser.add_argument(
         "--prompt", action="append", default=[], help="what to show; may be given several times"
     )
@@ -84,7 +106,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))
     parser.add_argument("--memory", type=float, help="GiB that decoding may take; larger clips go in pieces")
-    parser.add_argument("--out", help="folder to write to; default RUN/sampled")
+    parser.add_argument("--negative", help="the prompt that guidance leads away from")
+    parser.add_argument("--image", help="the first frame, for models that take one")
+    parser.add_argument("--last-image", help="the last frame, for models that take one")
+    parser.add_argument("--camera", help="poses of the camera, a line a frame, as RealEstate10K has them")
+    parser.add_argument("--out", help="folder to write to; default: sampled/ in that of the run or the model")
     return parser
 
 
@@ -107,20 +133,53 @@ def _prompts(options: Namespace) -> list[str]:
     if not prompts:
         raise InputError("nothing to sample: give --prompt TEXT or --prompts FILE")
     check_sampling_options(options)
+    if options.model and options.checkpoint is not None:
+        raise InputError("--checkpoint is of a run: a model that was taken in has one set of weights")
     if not 0 <= options.seed < LARGEST_SEED:
         raise InputError(f"--seed {options.seed} must be 0 or more, and below 2^63")
     return prompts
 
 
-def _overridden(sampling, options: Namespace):
+def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
     changed = {}
     if options.size:
         height, width = rows_and_columns(options.size)
         changed = {"height": height, "width": width}
-    for name in ("frames", "fps", "steps", "guidance", "shift", "solver", "memory"):
+    for name in ("frames", "fps", "steps", "guidance", "shift", "solver", "memory", "negative"):
         if (value := getattr(options, name)) is not None:
             changed[name] = value
     return replace(sampling, **changed)
+
+
+def _wish(options: Namespace, sampling: "Sampling") -> "Wish":
+    """The frames and the cameras that are given, for one clip."""
+    import torch
+
+    from vdit.data.image import read_frame
+    from vdit.data.poses import read_poses
+    from vdit.sample.sampler import Wish
+    from vdit.types import Cameras, Given
+
+    size, given, cameras = (sampling.height, sampling.width), None, None
+    if options.last_image and not options.image:
+        raise InputError("a --last-image needs an --image before it")
+    if options.image:
+        given = Given(
+            torch.zeros(1, 3, sampling.frames, *size), torch.zeros(1, sampling.frames, dtype=torch.bool)
+        )
+        for place, file in ((0, options.image), (-1, options.last_image)):
+            if file:
+                given.pixels[0, :, place] = read_frame(Path(file), *size)
+                given.mask[0, place] = True
+    if options.camera:
+        path = read_poses(Path(options.camera), *size)
+        if len(path.c2w) < sampling.frames:
+            raise InputError(
+                f"{options.camera} has {len(path.c2w)} poses, and the clip {sampling.frames} frames: "
+                "give more poses, or fewer --frames"
+            )
+        cameras = Cameras(path.intrinsics[None, : sampling.frames], path.c2w[None, : sampling.frames])
+    return Wish(given, cameras)
 
 
 def _texts(values: dict) -> dict[str, str]:

@@ -1,11 +1,13 @@
-"""A trained run, opened for use."""
+"""A trained run, or a model that was taken in, opened for use."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vdit.config import Parsed, build_part, load_run
+from vdit.adapters.lora import merged
+from vdit.config import Parsed, build_flow, build_part, load_run
 from vdit.devices import available_device
+from vdit.releases.take_in import DESCRIPTION
 from vdit.sample.sampler import Sampling
 from vdit.train.checkpoint import Checkpoint, Checkpoints
 from vdit.train.flow_task import FlowTask
@@ -13,30 +15,48 @@ from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data
 from vdit.types import InputError
 from vdit.weights.files import read_tensors
+from vdit.weights.foreign import only_prefix
+from vdit.weights.source import WeightSource, open_weights
 
-__all__ = ["Trained", "load_trained"]
+__all__ = ["Opened", "Trained", "load_model", "load_trained", "trained_weights"]
 
 
 @dataclass(frozen=True)
-class Trained:
+class Opened:
+    """A text-to-video model with its weights in place.
+
+    Attributes:
+        task: samples and codec come from here.
+        path: its folder.
+    """
+
+    task: FlowTask
+    path: Path
+
+    @property
+    def sampling(self) -> Sampling:
+        """Its own sampling settings."""
+        return self.task.sampling
+
+    @property
+    def name(self) -> str:
+        """For people and for metadata."""
+        return self.path.absolute().name
+
+
+@dataclass(frozen=True)
+class Trained(Opened):
     """A text-to-video run with the averaged weights of a checkpoint in place.
 
     Attributes:
         config: its configuration.
-        task: its task; samples and codec come from here.
         checkpoint: where the weights are from.
         folder: the run folder.
     """
 
     config: Parsed
-    task: FlowTask
     checkpoint: Checkpoint
     folder: RunFolder
-
-    @property
-    def sampling(self) -> Sampling:
-        """The run's own sampling settings."""
-        return self.task.sampling
 
     @property
     def seed(self) -> int:
@@ -50,8 +70,23 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """Run and step, for people and for metadata."""
+        """Run and step."""
         return f"{self.folder.path.name} step {self.checkpoint.step}"
+
+
+def load_model(path: Path, device: str = "auto") -> Opened:
+    """Open the model that was taken into `path`, on a device by name.
+
+    Raises:
+        InputError: it holds no model, or one whose parts do not fit; no such device.
+    """
+    place = available_device(device)
+    if not (path / DESCRIPTION).is_file():
+        raise InputError(f"{path} holds no model: it has no {DESCRIPTION}; take one in with `vdit import`")
+    task = build_flow(path / DESCRIPTION)
+    task.denoiser.to(place)
+    task.codec.to(place)
+    return Opened(task, path)
 
 
 def load_trained(path: Path, step: int | None = None, device: str = "auto") -> Trained:
@@ -71,11 +106,43 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     checkpoint.verify()
     missing, unexpected = task.denoiser.load_state_dict(read_tensors(checkpoint.average), strict=False)
     buffers = {name for name, _ in task.denoiser.named_buffers()}
-    if unexpected or set(missing) - buffers:
+    if unexpected or set(missing) - buffers - task.borrowed:
         raise InputError(f"{checkpoint.average} does not fit the configuration of {path}: {missing[:5]}")
     task.denoiser.to(place)
     task.codec.to(place)
-    return Trained(config, task, checkpoint, folder)
+    return Trained(task, path, config, checkpoint, folder)
+
+
+def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
+    """The model behind a folder, and the weights that a run gave some of its transformers, by role.
+
+    Raises:
+        InputError: the folder holds neither a model nor a run that began with one.
+    """
+    if (path / DESCRIPTION).is_file():
+        return path, {}
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise InputError(f"{path} holds no codec, no run and no model that was taken in")
+    checkpoint = _chosen(Checkpoints(folder.checkpoints, keep=1).all(), path, None)
+    checkpoint.verify()
+    backbone = load_run(folder.config).values.task.init_args.backbone
+    one = {"backbone": ("backbone.", backbone)}
+    two = {role: (f"backbone.{role}.", backbone.init_args.get(role)) for role in ("high", "low")}
+    parts = two if all(part for _, part in two.values()) else one
+    folders = {role: part.init_args.get("folder") for role, (_, part) in parts.items()}
+    if not all(folders.values()):
+        raise InputError(f"{path} did not begin with a model that was taken in: it has no published layout")
+    model = Path(next(iter(folders.values()))).parent
+    average = open_weights(checkpoint.average)
+    weights = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}
+    adapter = build_part(load_run(folder.config), "task").adapter
+    if adapter is None:
+        return model, weights
+    updates = {role: dict(source.tensors()) for role, source in weights.items()}
+    return model, {
+        role: merged(open_weights(Path(folders[role])), updates[role], adapter.scale) for role in weights
+    }
 
 
 def _chosen(saved: list[Checkpoint], path: Path, step: int | None) -> Checkpoint:

@@ -15,27 +15,25 @@ __all__ = ["Caption"]
 
 
 class Caption(Condition[Tokens]):
-    """Asks for what a text says. Its null is the embedding of a negative prompt, empty by default.
+    """Asks for what a text says. Its null is the embedding of the empty prompt.
 
     Args:
         encoder: turns prompts into tokens; frozen, and no part of the weights that are trained.
         drop: probability of training a clip without its caption.
-        negative: the prompt that stands for "nothing asked".
     """
 
     name = "caption"
     slot = Slot.TEXT
 
-    def __init__(self, encoder: TextEncoder, drop: float = 0.1, negative: str = "") -> None:
+    def __init__(self, encoder: TextEncoder, drop: float = 0.1) -> None:
         super().__init__(drop)
         self.encoder = encoder
-        self.negative = negative
 
     def signal(self, batch: ClipBatch) -> Tokens:
         return _on(self.encoder.encode(batch.captions), batch.fps.device)
 
     def null(self, signal: Tokens) -> Tokens:
-        one = _on(self.encoder.encode([self.negative]), signal.values.device)
+        one = _on(self.encoder.encode([""]), signal.values.device)
         b = signal.values.shape[0]
         return Tokens(one.values.expand(b, -1, -1), one.mask.expand(b, -1))
 

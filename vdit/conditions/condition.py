@@ -1,16 +1,29 @@
 """What every condition has in common."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
 
-__all__ = ["Condition"]
+__all__ = ["Condition", "Known", "Rows"]
 
 Signal = TypeVar("Signal")
+
+
+class Known(NamedTuple):
+    """Latents that are known: their sigma is 0, they carry no loss, and what is sampled keeps them.
+
+    Attributes:
+        latents: clean; what stands where `mask` is 0 is undefined.
+        mask: 1 where a latent is known.
+    """
+
+    latents: Float[Tensor, "b c t h w"]
+    mask: Float[Tensor, "b 1 t h w"]
 
 
 class Condition(nn.Module, ABC, Generic[Signal]):
@@ -47,6 +60,23 @@ class Condition(nn.Module, ABC, Generic[Signal]):
     def stack(self, signal: Signal, null: Signal) -> Signal:
         """Both, one after the other along the batch, for two guidance branches in one evaluation."""
 
+    def known(self, signal: Signal) -> Known | None:
+        """Latents that the signal makes known; nothing, for most conditions."""
+        return None
+
     @abstractmethod
     def apply(self, inputs: DenoiserInput, signal: Signal) -> DenoiserInput:
         """`inputs` with this condition's slot filled."""
+
+
+class Rows(Condition[Tensor]):
+    """A condition whose signal is one tensor with a row a clip, and whose null is zeros."""
+
+    def null(self, signal: Tensor) -> Tensor:
+        return torch.zeros_like(signal)
+
+    def mix(self, signal: Tensor, null: Tensor, hidden: Bool[Tensor, "b"]) -> Tensor:
+        return torch.where(hidden.view(-1, *[1] * (signal.ndim - 1)), null, signal)
+
+    def stack(self, signal: Tensor, null: Tensor) -> Tensor:
+        return torch.cat([signal, null])

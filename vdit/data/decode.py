@@ -157,7 +157,7 @@ def scan(path: Path | str) -> FrameTable:
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_ENDINGS:
-        height, width = _read_image(path).shape[:2]
+        height, width = read_image(path).shape[:2]
         return FrameTable(VideoInfo(1, height, width, Fraction(1), 1.0), np.zeros(1, np.int64), np.zeros(1))
     with _opened(path) as (container, stream):
         pts, fps, base = _stamps(path, container, stream)
@@ -197,7 +197,7 @@ class _DecordReader(VideoReader):
 
 class _ImageReader(VideoReader):
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "c t h w"]:
-        image = _read_image(self.path)
+        image = read_image(self.path)
         return _channels_first(np.stack([image for _ in indices]))
 
 
@@ -205,7 +205,7 @@ def _channels_first(frames: np.ndarray) -> UInt8[Tensor, "c t h w"]:
     return rearrange(torch.from_numpy(frames), "t h w c -> c t h w").contiguous()
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:

@@ -10,9 +10,9 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from os import fsync
 from pathlib import Path
@@ -26,9 +26,9 @@ from torch import Tensor
 from vdit.data.stack import LatentClip, stack
 from vdit.types import Clip, ClipSource, InputError
 
-__all__ = ["Encode", "LatentCache", "LatentSource"]
+__all__ = ["Encode", "FeaturedSource", "LatentCache", "LatentSource"]
 
-Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b c_latent t_latent h_latent w_latent"]]
+Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b *latent"]]
 Progress = Callable[[int, int], None]
 
 # The header of a safetensors file names offsets that are known only at the end, so its place is kept free.
@@ -92,6 +92,26 @@ class LatentSource:
     def caption(self, index: int) -> str:
         """The caption of clip `index`."""
         return self._said[index].caption
+
+
+class FeaturedSource:
+    """Latents with what else was made of the same clips.
+
+    Args:
+        latents: of the clips.
+        features: cache files of the same clips, by the name of the condition that reads them.
+    """
+
+    def __init__(self, latents: LatentSource, features: Mapping[str, LatentSource]) -> None:
+        assert all(len(source) == len(latents) for source in features.values())
+        self.latents, self.features = latents, features
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, index: int) -> LatentClip:
+        found = {name: source[index].latents for name, source in self.features.items()}
+        return replace(self.latents[index], features=found)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Clips of one shape, stacked into a batch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -21,12 +21,14 @@ class LatentClip:
         latents: normalised codec latents.
         caption: the text that describes it; may be empty.
         fps: frames per second of the pixels.
+        features: what frozen networks made of the clip for a condition, by its name.
     """
 
     id: str
     latents: Float[Tensor, "c t h w"]
     caption: str
     fps: float
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
@@ -41,10 +43,14 @@ def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
                 f"clips of one batch must have one shape, but {items[0].id} is {tuple(first.shape)} "
                 f"and {item.id} is {tuple(tensor.shape)}"
             )
+    features = [item.features for item in items if isinstance(item, LatentClip)]
     return ClipBatch(
         ids=tuple(item.id for item in items),
         captions=tuple(item.caption for item in items),
         fps=torch.tensor([item.fps for item in items], dtype=torch.float32),
         pixels=torch.stack(pixels) if pixels else None,
         latents=torch.stack(latents).float() if latents else None,
+        features={name: torch.stack([one[name] for one in features]).float() for name in features[0]}
+        if features
+        else {},
     )

@@ -19,12 +19,19 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from vdit.codecs.published import LAYOUTS, codec_of_config, import_codec
+from vdit.conditions.rays import grouped, plucker
+from vdit.data.poses import cameras_of_rows
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, schedule
 from vdit.models.published import backbone_of_config, import_backbone
+from vdit.models.wan.camera import CameraIn
+from vdit.models.wan.keys import CAMERA_KEYS
+from vdit.text.clip_vision import clip_of_config, import_clip, penultimate
 from vdit.text.umt5 import import_umt5, umt5_of_config
 from vdit.types import DenoiserInput, InputError, Tokens
+from vdit.weights.exchange import import_weights
 from vdit.weights.files import read_tensors
+from vdit.weights.keymap import KeyMap, layer
 from vdit.weights.source import open_weights
 
 __all__ = ["BOUND", "Comparison", "ImportCase", "compare"]
@@ -186,6 +193,29 @@ def _schedule_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[st
     return found
 
 
+def _camera_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    """Rays of the rows of a pose file, by frame and by latent frame, and what the adapter makes of them."""
+    height, width = case.config["height"], case.config["width"]
+    size = case.config["original_pose_height"], case.config["original_pose_width"]
+    rays = plucker(cameras_of_rows(inputs["pose_rows"], height, width, size), height, width)
+    told = grouped(rays[None], stride_t=4)
+    adapter = CameraIn(case.config["dim"], case.config["downscale_factor"], patch=2)
+    names = {name.removeprefix("camera_in."): theirs for theirs, name in CAMERA_KEYS.items()}
+    table = [key for ours, theirs in names.items() for key in layer(f"control_adapter.{theirs}", ours)]
+    import_weights(adapter, open_weights(case.folder / layout), KeyMap(layout, table))
+    return {
+        "plucker_fhwc": rearrange(rays, "f c h w -> f h w c"),
+        "y_camera": told,
+        "adapter_out": adapter(told),
+    }
+
+
+def _clip_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
+    model = clip_of_config(case.config["diffusers"], str(case.folder / "config.json"))
+    import_clip(model, open_weights(case.folder / layout), layout)
+    return {"penultimate_hidden": penultimate(model, inputs["pixel_values"])}
+
+
 def _umt5_outputs(case: ImportCase, layout: str, inputs: Tensors) -> dict[str, Tensor]:
     model = umt5_of_config(case.config["diffusers"], str(case.folder / "config.json"))
     import_umt5(model, open_weights(case.folder / layout), layout)
@@ -203,4 +233,6 @@ FAMILIES: Mapping[str, Callable[[ImportCase, str, Tensors], dict[str, Tensor]]] 
     "wan": _wan_outputs,
     "schedule": _schedule_outputs,
     "umt5": _umt5_outputs,
+    "clip_visual": _clip_outputs,
+    "wan_fun_camera": _camera_outputs,
 }

@@ -33,9 +33,11 @@ def sigma_loss(
             assert batch.latents is not None  # a flow model is validated on latents
             generator = Generator(device=batch.latents.device).manual_seed(seed * 1_000_003 + number)
             x0, signals = batch.latents, denoiser.signals(batch)
+            known = denoiser.known(signals)
+            mask = None if known is None else known.mask
             noise = torch.randn(x0.shape, generator=generator, device=x0.device)
             for sigma in sigmas:
                 at = noised(x0, torch.full((len(batch),), sigma, device=x0.device), noise)
-                sums[sigma] += objective.loss(denoiser(at.x, at.sigma, signals), at).sum().item()
+                sums[sigma] += objective.loss(denoiser(at.x, at.sigma, signals), at, mask).sum().item()
             clips += len(batch)
     return {sigma: total / clips for sigma, total in sums.items()}

@@ -58,10 +58,18 @@ class FlowMatching:
         noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
         return noised(x0, sigma, noise)
 
-    def loss(self, velocity: Float[Tensor, "b c t h w"], at: Noised) -> Float[Tensor, "b"]:
-        """Mean squared error of the velocity, one number a clip, in float32."""
+    def loss(
+        self,
+        velocity: Float[Tensor, "b c t h w"],
+        at: Noised,
+        known: Float[Tensor, "b 1 t h w"] | None = None,
+    ) -> Float[Tensor, "b"]:
+        """Mean squared error of the velocity, one number a clip, in float32; 1 in `known` carries none."""
         error = (velocity.float() - at.velocity.float()).square()
-        return reduce(error, "b c t h w -> b", "mean")
+        if known is None:
+            return reduce(error, "b c t h w -> b", "mean")
+        asked = (1 - known).expand_as(error)
+        return (error * asked).flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1)
 
     def weighted(self, loss: Float[Tensor, "b"], sigma: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """`loss` times the weight of its sigma, which is 1 on average, so that no rate has to follow it."""

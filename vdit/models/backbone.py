@@ -1,15 +1,19 @@
 """What every backbone has in common, and every transformer among them: embed, blocks, unembed."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vdit.nn.rope import Rotation
-from vdit.types import DenoiserInput, InputError, Slot
+from vdit.types import DenoiserInput, InputError, Kept, Slot
 
 __all__ = ["Stream", "Transformer", "VideoBackbone"]
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Stream:
         rotation: the rotary positions of the tokens.
         text: tokens to attend to.
         text_mask: True where a text token is real.
+        kept: what earlier evaluations with the same signals left, or None.
     """
 
     grid: tuple[int, int, int]
@@ -29,6 +34,11 @@ class Stream:
     rotation: Rotation
     text: Float[Tensor, "b m d"]
     text_mask: Bool[Tensor, "b m"]
+    kept: Kept | None = field(default=None, kw_only=True)
+
+    def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """What `compute` gives, from an earlier evaluation if there was one."""
+        return compute() if self.kept is None else self.kept.once(key, compute)
 
 
 class VideoBackbone(nn.Module, ABC):

@@ -1,11 +1,13 @@
 """Rotary position embedding over frame, height and width."""
 
+from functools import lru_cache
+
 import torch
 from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-__all__ = ["Rotation", "axis_split", "grid_positions", "rotate", "rotation"]
+__all__ = ["Rotation", "axis_split", "grid_positions", "grid_rotation", "rotate", "rotation"]
 
 Rotation = Complex[Tensor, "#b n d_half"]
 
@@ -41,6 +43,15 @@ def rotation(positions: Float[Tensor, "#b n 3"], head_width: int, theta: float =
         angles.append(positions[..., axis, None] * theta**-ladder)
     angle = torch.cat(angles, dim=-1)
     return torch.polar(torch.ones_like(angle), angle)
+
+
+@lru_cache(maxsize=16)
+def grid_rotation(
+    grid: tuple[int, int, int], head_width: int, device: torch.device, theta: float = 10_000.0
+) -> Rotation:
+    """`rotation` of `grid_positions`, built once for a grid: a run has few."""
+    with torch.inference_mode(False):  # made while sampling, it must serve training too
+        return rotation(grid_positions(*grid, device=device), head_width, theta)
 
 
 def rotate(x: Float[Tensor, "b n heads d"], by: Rotation) -> Float[Tensor, "b n heads d"]:

@@ -1,8 +1,8 @@
 """Prompts in, pixels out."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,12 +14,18 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.denoiser import Denoiser, Signals
 from vdit.flow.guidance import ClassifierFree
 from vdit.flow.multistep import DPMSolverPP, UniPC
-from vdit.flow.solver import Euler, Heun, schedule
-from vdit.types import ClipBatch, InputError
+from vdit.flow.solver import Euler, Heun, Progress, schedule
+from vdit.types import Cameras, ClipBatch, Given, InputError, Kept
 
-__all__ = ["Sampler", "Sampling"]
+__all__ = ["Sampler", "Sampling", "Wish"]
 
-CHECKED = (("fps", "above 0"), ("shift", "above 0"), ("memory", "above 0"), ("guidance", "0 or more"))
+CHECKED = (
+    ("fps", "above 0"),
+    ("shift", "above 0"),
+    ("memory", "above 0"),
+    ("guidance", "0 or more"),
+    ("low_guidance", "0 or more"),
+)
 SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
 
 
@@ -36,7 +42,12 @@ class Sampling:
         guidance: scale of classifier-free guidance; 1 is none.
         shift: moves the steps towards noise; 1 spaces them evenly.
         solver: euler, heun (two evaluations a step), or those that learn from earlier steps: unipc and dpm++.
-        memory: GiB that decoding may take, about; clips that need more are decoded in pieces.
+        memory: GiB that coding may take, about; clips that need more are coded in pieces.
+        negative: the prompt that guidance leads away from.
+        first: where the even spacing of the steps begins, before the shift.
+        whole_steps: whether the model is told sigma in whole thousandths, cut off, as Wan's was trained.
+        low_guidance: scale of guidance for sigma below `boundary`; None is the same everywhere.
+        boundary: sigma from which `guidance` takes over from `low_guidance`.
     """
 
     frames: int = 9
@@ -48,14 +59,63 @@ class Sampling:
     shift: float = 1.0
     solver: Literal["euler", "heun", "unipc", "dpm++"] = "euler"
     memory: float = 8.0
+    negative: str = ""
+    first: float = 1.0
+    whole_steps: bool = False
+    low_guidance: float | None = None
+    boundary: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in CHECKED:
             value = getattr(self, name)
+            if value is None:
+                continue
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):
                 raise InputError(f"sampling.{name} is {value}, but must be a number {least}")
         if self.steps < 1:
             raise InputError(f"sampling.steps is {self.steps}, but must be at least 1")
+        for name in ("first", "boundary"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"sampling.{name} is {getattr(self, name)}, but must lie in [0, 1]")
+
+    def told(self, sigma: float) -> float:
+        """What the model is told of a step's sigma."""
+        return math.floor(1000 * sigma) / 1000 if self.whole_steps else sigma
+
+    def leads(self) -> ClassifierFree:
+        """Guidance of this strength."""
+        low = self.guidance if self.low_guidance is None else self.low_guidance
+        return ClassifierFree(self.guidance, low_scale=low, boundary=self.boundary)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What clips are asked for besides their prompts.
+
+    Attributes:
+        given: frames that are given, one clip of them for each prompt.
+        cameras: a path of the camera for each prompt.
+    """
+
+    given: Given | None = None
+    cameras: Cameras | None = None
+
+    def of(self, count: int) -> "Wish":
+        """This wish, which is for one clip, for as many clips."""
+        given, cameras = self.given, self.cameras
+        return Wish(
+            None if given is None else Given(_repeated(given.pixels, count), _repeated(given.mask, count)),
+            None
+            if cameras is None
+            else Cameras(_repeated(cameras.intrinsics, count), _repeated(cameras.c2w, count)),
+        )
+
+
+def _repeated(one: Tensor, count: int) -> Tensor:
+    return one.expand(count, *one.shape[1:])
+
+
+NOTHING = Wish()
 
 
 class Sampler:
@@ -90,32 +150,62 @@ class Sampler:
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
+        wish: Wish = NOTHING,
     ) -> Float[Tensor, "b c t h w"]:
         """Normalised latents of one clip a prompt."""
-        fps = torch.full((len(prompts),), self.sampling.fps, device=self.device)
-        asked = self.denoiser.signals(ClipBatch(tuple(map(str, seeds)), tuple(prompts), fps))
-        nulls = self.denoiser.nulls(asked)
-        both = self.denoiser.stack(asked, nulls)
-        guidance = ClassifierFree(self.sampling.guidance)
+        noise = self.noise(seeds)
+        if wish.cameras is not None and not self.denoiser.follows_camera:
+            raise InputError("this model follows no camera: leave it out, or give a model that does")
+        batch = ClipBatch(
+            ids=tuple(map(str, seeds)),
+            captions=tuple(prompts),
+            fps=torch.full((len(prompts),), self.sampling.fps, device=self.device),
+            latents=noise,
+            cameras=wish.cameras,
+            features=self.features(wish.given, len(prompts)),
+        )
+        asked = self.denoiser.signals(batch)
+        against = self.denoiser.signals(replace(batch, captions=(self.sampling.negative,) * len(prompts)))
+        both = self.denoiser.stack(asked, against)
+        guidance, kept, kept_of_both = self.sampling.leads(), Kept(), Kept()
 
         def velocity(x: Tensor, sigma: float) -> Tensor:
-            if not guidance.acts(sigma):
-                return self._velocity(x, sigma, asked)
-            conditional, null = self._velocity(torch.cat([x, x]), sigma, both).chunk(2)
-            return guidance.compose(conditional, null)
+            told = self.sampling.told(sigma)
+            if not guidance.acts(told):
+                return self._velocity(x, told, asked, kept)
+            pair = self._velocity(torch.cat([x, x]), told, both, kept_of_both)
+            conditional, null = pair.chunk(2)
+            return guidance.compose(conditional, null, told)
 
-        sigmas = schedule(self.sampling.steps, self.sampling.shift)
+        sigmas = schedule(self.sampling.steps, self.sampling.shift, self.sampling.first)
         solver = SOLVERS[self.sampling.solver]()
         with self.denoiser.evaluating():
-            return solver.solve(velocity, self.noise(seeds), sigmas, progress)
+            latents = solver.solve(velocity, noise, sigmas, progress)
+        known = self.denoiser.known(asked)
+        return latents if known is None else torch.lerp(latents, known.latents, known.mask)
+
+    def features(self, given: Given | None, count: int) -> dict[str, Tensor]:
+        """What the conditions on frames see of given ones. Raises InputError where those are not theirs."""
+        if given is None:
+            shape = (count, 3, self.sampling.frames, self.sampling.height, self.sampling.width)
+            given = Given(torch.zeros(shape), torch.zeros(shape[0], shape[2], dtype=torch.bool))
+        conditions = self.denoiser.given_frames
+        if given.mask.any() and not conditions:
+            raise InputError("this model takes no images: leave them out, or give a model that does")
+        for condition in conditions:
+            condition.check(given)
+        codec = TiledCodec(self.codec, self.sampling.memory)
+        here = Given(given.pixels.to(self.device), given.mask.to(self.device))
+        return {condition.name: condition.feature(here, codec) for condition in conditions}
 
     @torch.inference_mode()
     def sample(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
+        wish: Wish = NOTHING,
     ) -> Float[Tensor, "b 3 t h w"]:
         """Pixels in [-1, 1] of one clip a prompt, on the CPU.
 
@@ -123,9 +213,13 @@ class Sampler:
             prompts: what to show.
             seeds: one a clip; the same prompt, seed and settings give the same clip.
             progress: called with (solver steps done, in all).
+            wish: frames and cameras, for models that take them.
+
+        Raises:
+            InputError: frames or cameras that the model needs and did not get, or has no use for.
         """
-        latents = self.latents(prompts, seeds, progress)
+        latents = self.latents(prompts, seeds, progress, wish)
         return TiledCodec(self.codec, self.sampling.memory).decode(latents).float().cpu()
 
-    def _velocity(self, x: Tensor, sigma: float, signals: Signals) -> Tensor:
-        return self.denoiser(x, torch.full((x.shape[0],), sigma, device=x.device), signals)
+    def _velocity(self, x: Tensor, sigma: float, signals: Signals, kept: Kept) -> Tensor:
+        return self.denoiser(x, torch.full((x.shape[0],), sigma, device=x.device), signals, kept)

@@ -1,4 +1,4 @@
-"""What every text encoder is: prompts in, tokens out, and a name for everything the tokens depend on."""
+"""What every encoder is: prompts or images in, tokens out, and a name for all that the tokens depend on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vdit.types import Tokens
 
-__all__ = ["TextEncoder", "pad", "unpad"]
+__all__ = ["ImageEncoder", "TextEncoder", "pad", "unpad"]
 
 
 class TextEncoder(ABC):
@@ -40,6 +40,19 @@ class TextEncoder(ABC):
         Raises:
             InputError: there are no prompts, or the encoder's files cannot be used.
         """
+
+
+class ImageEncoder(ABC):
+    """A frozen map from images to token embeddings."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names all that an embedding depends on; known without loading any weights."""
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k d"]:
+        """The tokens of images in [-1, 1], of any size; float32 on the CPU, without gradient."""
 
 
 def pad(sequences: Sequence[Float[Tensor, "_ d"]]) -> Tokens:

@@ -112,6 +112,10 @@ class PretrainedEncoder(TextEncoder):
     ) -> Float[Tensor, "b n d"]:
         """The embeddings of a padded batch of token numbers."""
 
+    def mended(self, prompt: str) -> str:
+        """The prompt as the model was trained to read prompts; a hook."""
+        return prompt
+
     def place(self, source: ModelSource) -> ModelSource:
         """Where the files that `source` names can be read by transformers; a hook for other file formats."""
         return source
@@ -155,7 +159,7 @@ class PretrainedEncoder(TextEncoder):
 
     def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token numbers of the filled templates: more than `skip_tokens` of them, cut where too many."""
-        texts = [self.template.replace(_PROMPT, prompt) for prompt in prompts]
+        texts = [self.template.replace(_PROMPT, self.mended(prompt)) for prompt in prompts]
         limit = self.skip_tokens + self.max_tokens
         with quiet_transformers():
             ids: list[list[int]] = self.tokenizer(texts)["input_ids"]

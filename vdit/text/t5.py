@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vdit.text.cleaning import cleaned
 from vdit.text.pretrained import DType, PretrainedEncoder
 from vdit.types import InputError
 
@@ -21,6 +22,7 @@ class T5(PretrainedEncoder):
         model: a Hugging Face name (`owner/name` or `owner/name/subfolder`) or a folder.
         max_tokens: limit of the tokens of a prompt, its end token included; longer prompts are cut.
         template: the text that is encoded, with `{prompt}` where the prompt goes.
+        clean: whether prompts are mended first, as Wan's authors do (`vdit.text.cleaning`).
         dtype: the precision the model runs in.
         tokenizer: where the tokenizer is, if not with the model.
         device: where the model runs.
@@ -36,6 +38,7 @@ class T5(PretrainedEncoder):
         model: str,
         max_tokens: int = 512,
         template: str = "{prompt}",
+        clean: bool = False,
         dtype: DType = "bfloat16",
         tokenizer: str | None = None,
         device: str = "cpu",
@@ -53,11 +56,15 @@ class T5(PretrainedEncoder):
             batch_size=batch_size,
             revision=revision,
         )
+        self.clean = clean
         if self.source.is_gguf:
             raise InputError(f'text encoder "{model}": T5 is not read from GGUF; give a folder or a hub name')
 
     def settings(self) -> dict[str, Any]:
-        return {}
+        return {"clean": True} if self.clean else {}
+
+    def mended(self, prompt: str) -> str:
+        return cleaned(prompt) if self.clean else prompt
 
     def load_model(self) -> nn.Module:
         from transformers import AutoModelForTextEncoding

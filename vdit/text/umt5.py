@@ -46,7 +46,8 @@ def umt5_keys(blocks: int, layout: str) -> KeyMap:
         ours |= {f"blocks.{i}.{theirs}": f"encoder.block.{i}.{name}" for theirs, name in _BLOCK.items()}
     original = layout == "original"
     table = [Key(f"{a if original else b}.weight", f"{b}.weight") for a, b in ours.items()]
-    return KeyMap(layout, table)
+    # transformers writes the tied embedding twice or once, from version to version.
+    return KeyMap(layout, table, ignored=("encoder.embed_tokens.weight",))
 
 
 def import_umt5(model: nn.Module, source: WeightSource, layout: str | None = None) -> str:

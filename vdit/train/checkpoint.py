@@ -65,7 +65,7 @@ class Checkpoint:
     def restore(self, state: TrainState) -> None:
         """Put everything back as it was saved. Raises InputError if a file is damaged."""
         self.verify()
-        load_weights(state.module, self.weights)
+        load_weights(state.module, self.weights, state.borrowed)
         state.ema.load(read_tensors(self.average))
         saved = torch.load(self.path / "optimizer.pt", map_location="cpu", weights_only=True)
         state.optimizer.load_state_dict(saved)
@@ -125,7 +125,8 @@ class Checkpoints:
 def write(folder: Path, state: TrainState) -> None:
     """Write every file of a checkpoint, flushed to disk, the manifest last."""
     folder.mkdir()
-    save_tensors(state.module.state_dict(), folder / "model.safetensors")
+    own = {name: value for name, value in state.module.state_dict().items() if name not in state.borrowed}
+    save_tensors(own, folder / "model.safetensors")
     save_tensors(state.ema.average, folder / "ema.safetensors")
     try:
         torch.save(state.optimizer.state_dict(), folder / "optimizer.pt")

@@ -6,11 +6,18 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec
+from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
-from vdit.data.latents import LatentCache, LatentSource
+from vdit.conditions.condition import Condition
+from vdit.conditions.frames import FrameCondition
+from vdit.data.latents import FeaturedSource, LatentCache
+from vdit.data.loader import ItemSource
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import sigma_loss
@@ -19,7 +26,7 @@ from vdit.flow.objective import FlowMatching
 from vdit.flow.weight import SigmaWeight
 from vdit.models.backbone import VideoBackbone
 from vdit.progress import StageBars
-from vdit.sample.sampler import Sampler, Sampling
+from vdit.sample.sampler import Sampler, Sampling, Wish
 from vdit.sample.video_file import contact_sheet, write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
@@ -30,7 +37,7 @@ from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import ClipBatch, ClipSource, InputError
+from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["FlowTask"]
 
@@ -50,6 +57,8 @@ class FlowTask(Task):
         levels: distribution of sigma in training.
         weight: what the loss at each sigma counts in training; every sigma alike where it is None.
         caption_drop: probability of training a clip without its caption.
+        conditions: what the model listens to besides: given frames, cameras.
+        adapter: what is trained in place of the backbone's own weights; those, where it is None.
         sampling: settings of the clips drawn during training, and the defaults of sample.py.
     """
 
@@ -64,13 +73,18 @@ class FlowTask(Task):
         levels: NoiseLevels | None = None,
         weight: SigmaWeight | None = None,
         caption_drop: float = 0.1,
+        conditions: Sequence[Condition] = (),
+        adapter: LoRA | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         self.codec_folder, self.cache = Path(codec), Path(cache)
         self.sampling = sampling or Sampling()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
-        self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop)])
+        self.adapter = adapter
+        if adapter is not None:
+            self.borrowed = frozenset(f"backbone.{name}" for name in add_lora(backbone, adapter))
+        self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop), *conditions])
 
     @cached_property
     def codec(self) -> VideoCodec:
@@ -104,6 +118,10 @@ class FlowTask(Task):
             size = self.codec.latent_size(*source[0].pixels.shape[1:])
             self.denoiser.backbone.check_shape(*size)
         self.sampler(self.sampling)
+        if self.denoiser.follows_camera:
+            raise InputError(
+                "a model that follows a camera is trained on clips that know theirs: none do yet"
+            )
 
     def prepare(self, session: Session) -> Work:
         if session.engine.main:
@@ -116,17 +134,36 @@ class FlowTask(Task):
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(FlowStep(self.denoiser, self.objective), train)
 
-    def encoded(self, source: ClipSource, session: Session, title: str) -> LatentSource:
-        """The latents of a source, from the cache or made now by every rank that lacks them."""
-        codec = self.codec.to(session.engine.device)
+    def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
+        """Latents of a source and what the conditions see of it, from the cache or made now.
+
+        Every rank makes what it lacks.
+        """
+        device, codec = session.engine.device, self.codec.to(session.engine.device)
+        cache, fingerprint = LatentCache(self.cache / "latents"), codec_fingerprint(self.codec_folder)
         with StageBars(session.console) as bars:
-            return LatentCache(self.cache / "latents").encode(
+            latents = cache.encode(
                 source,
-                lambda pixels: codec.encode(pixels.to(session.engine.device)),
-                codec_fingerprint(self.codec_folder),
+                lambda pixels: codec.encode(pixels.to(device)),
+                fingerprint,
                 batch=CLIPS_AT_ONCE,
                 progress=partial(bars.show, title),
             )
+            features = {}
+            for condition in self.denoiser.given_frames:
+                features[condition.name] = cache.encode(
+                    source,
+                    partial(self.feature, condition, device),
+                    fingerprint + condition.fingerprint,
+                    batch=1,
+                    progress=partial(bars.show, f"{title} for {condition.name}"),
+                )
+        return FeaturedSource(latents, features) if features else latents
+
+    def feature(self, condition: FrameCondition, device: torch.device, pixels: Tensor) -> Tensor:
+        """What a condition sees of whole clips in training."""
+        codec = TiledCodec(self.codec, self.sampling.memory)
+        return condition.feature(condition.given(pixels.to(device)), codec)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps
@@ -147,12 +184,23 @@ class FlowTask(Task):
         mean = sum(by_sigma.values()) / len(by_sigma)
         return {"loss": mean, **{f"loss_at_sigma_{sigma}": value for sigma, value in by_sigma.items()}}
 
+    def wish(self, clips: Sequence[Clip]) -> Wish:
+        """What clips that are drawn are given of held-out ones: the frames that the model listens to."""
+        if not self.denoiser.given_frames:
+            return Wish()
+        pixels = stack(clips).pixels
+        assert pixels is not None  # clips have pixels
+        size = (self.sampling.frames, self.sampling.height, self.sampling.width)
+        whole = F.interpolate(pixels, size=size, mode="trilinear", align_corners=True)
+        return Wish(self.denoiser.given_frames[0].given(whole))
+
     def draw(self, session: Session, folder: Path) -> None:
         """Clips for held-out captions, always from the same noise."""
         count = min(SHOWN_CLIPS, len(session.data.held_out))
         prompts = [session.data.held_out.caption(i) for i in range(count)]
         state = torch.get_rng_state()
-        pixels = self.sampler(self.sampling).sample(prompts, seeds=range(count))
+        wish = self.wish([session.data.held_out[i] for i in range(count)])
+        pixels = self.sampler(self.sampling).sample(prompts, seeds=range(count), wish=wish)
         torch.set_rng_state(state)
         for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
             write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})

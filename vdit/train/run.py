@@ -53,7 +53,7 @@ def train(
     module, optimizer = engine.setup(task.module, optimizer)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
         average = EMA(task.module, loop.ema, loop.ema_every)
-        state = TrainState(task.module, optimizer, average, batches.state_dict())
+        state = TrainState(task.module, optimizer, average, batches.state_dict(), borrowed=task.borrowed)
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)

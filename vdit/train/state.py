@@ -25,6 +25,7 @@ class TrainState:
         position: where the data order stands, as the loader tells it.
         step: steps done.
         seconds: time spent training, over all sessions of the run.
+        borrowed: names of weights that training does not change and that stand elsewhere.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class TrainState:
     position: Mapping[str, int]
     step: int = 0
     seconds: float = 0.0
+    borrowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

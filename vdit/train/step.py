@@ -59,5 +59,6 @@ class FlowStep:
         signals = self.denoiser.hide(self.denoiser.signals(batch), len(batch), generator)
         at = self.objective.draw(batch.latents, generator)
         velocity = module(at.x, at.sigma, signals)
-        loss = self.objective.loss(velocity, at)
+        known = self.denoiser.known(signals)
+        loss = self.objective.loss(velocity, at, None if known is None else known.mask)
         return StepOutput(self.objective.weighted(loss, at.sigma))

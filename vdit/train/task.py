@@ -103,10 +103,12 @@ class Task(ABC):
     Attributes:
         title: what is trained, in a word.
         module: its weights.
+        borrowed: names of those that training does not change and that stand elsewhere.
     """
 
     title: str
     module: nn.Module
+    borrowed: frozenset[str] = frozenset()
 
     @abstractmethod
     def adopt(self, folder: RunFolder) -> None:

@@ -25,9 +25,9 @@ def import_weights(module: nn.Module, source: WeightSource, table: KeyMap) -> No
         InputError: names or shapes that do not fit, all of them listed, or values that are not finite.
     """
     own = module.state_dict()
-    shapes = {key.ours: tuple(own[key.ours].shape) for key in table.table}
+    shapes = {name: tuple(own[name].shape) for name in table.ours}
     table.check(source.shapes(), shapes, str(source.path))
-    for name, tensor in table.to_ours(source.tensors()):
+    for name, tensor in table.to_ours(source.tensors(), shapes):
         if not torch.isfinite(tensor).all():
             raise InputError(f"{source.path} holds values that are not finite, in what is {name} here")
         own[name].copy_(tensor)

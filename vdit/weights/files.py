@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -40,14 +40,19 @@ def save_tensors(
     file.chmod(file.absolute().parent.stat().st_mode & 0o666)
 
 
-def load_weights(module: nn.Module, file: Path) -> None:
+def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()) -> None:
     """Load safetensors into a module, exactly.
+
+    Args:
+        module: takes them.
+        file: what to read.
+        borrowed: names that stay as they are, and that the file does not hold.
 
     Raises:
         InputError: the file is missing or unreadable, or its names or shapes are not the module's.
     """
     weights = read_tensors(file)
-    own = module.state_dict()
+    own = {name: value for name, value in module.state_dict().items() if name not in borrowed}
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape)
     if missing or extra or shapes:
@@ -55,7 +60,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
             f"{file} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, "
             f"of another shape {shapes[:5]} ({len(missing)}, {len(extra)} and {len(shapes)} in all)"
         )
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, strict=not borrowed)
 
 
 def digest(file: Path) -> str:

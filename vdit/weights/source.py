@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import is_zipfile
 
 import torch
@@ -12,48 +13,93 @@ from torch import Tensor
 
 from vdit.types import InputError
 
-__all__ = ["WeightSource", "open_weights"]
+__all__ = ["Entry", "WeightSource", "open_weights"]
 
 _NESTS = ("module", "state_dict", "model")
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt"}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Entry(NamedTuple):
+    """What is known of a tensor without reading it.
+
+    Attributes:
+        shape: its sizes.
+        dtype: its precision, as torch calls it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 class WeightSource(ABC):
-    """Named tensors on disk; shapes are known without reading them."""
+    """Named tensors on disk; what they are is known without reading them.
+
+    Attributes:
+        path: the file, or the index of several.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @abstractmethod
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of every tensor by its name."""
+    def entries(self) -> Mapping[str, Entry]:
+        """Every tensor's shape and precision by its name, in the order of the files."""
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor with its name, one in memory at a time where the format allows."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> Tensor:
+        """One tensor."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by its name."""
+        return {name: entry.shape for name, entry in self.entries().items()}
 
 
 class _Safetensors(WeightSource):
     def __init__(self, path: Path, files: list[Path]) -> None:
         super().__init__(path)
         self.files = files
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.places: dict[str, Path] = {}
+        self._entries: dict[str, Entry] = {}
         for file in files:
             try:
                 with safe_open(file, framework="pt") as opened:
                     for name in opened.keys():  # noqa: SIM118
-                        self._shapes[name] = tuple(opened.get_slice(name).get_shape())
+                        part = opened.get_slice(name)
+                        self._entries[name] = Entry(tuple(part.get_shape()), _dtype(file, part.get_dtype()))
+                        self.places[name] = file
             except (SafetensorError, OSError, ValueError) as error:
                 raise InputError(f"{file} cannot be read as safetensors: {error}") from error
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self._shapes
+    def entries(self) -> Mapping[str, Entry]:
+        return self._entries
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         for file in self.files:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118
-                    yield name, opened.get_tensor(name)
+            # A file is opened anew for every tensor: what is read of an open one stays in memory.
+            for name in [name for name, place in self.places.items() if place == file]:
+                yield name, self.tensor(name)
+
+    def tensor(self, name: str) -> Tensor:
+        with safe_open(self.places[name], framework="pt") as opened:
+            return opened.get_tensor(name)
 
 
 class _Pickle(WeightSource):
@@ -74,11 +120,14 @@ class _Pickle(WeightSource):
             raise InputError(f"{path} holds something else than named tensors")
         self._tensors: dict[str, Tensor] = found
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+    def entries(self) -> Mapping[str, Entry]:
+        return {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in self._tensors.items()}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._tensors.items()
+
+    def tensor(self, name: str) -> Tensor:
+        return self._tensors[name]
 
 
 def open_weights(path: Path) -> WeightSource:
@@ -88,18 +137,25 @@ def open_weights(path: Path) -> WeightSource:
     their weights in (`module`, `state_dict`, `model`) are opened.
 
     Raises:
-        InputError: nothing there, several candidates, shards that are missing, or a damaged file.
+        InputError: nothing there, several candidates, shards that are missing or that lack what their index
+            says, or a damaged file.
     """
     file = _only_file(path) if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file} does not exist")
     if file.suffix == ".json":
-        return _Safetensors(file, _shards(file))
+        return _sharded(file)
     if file.suffix == ".safetensors":
         return _Safetensors(file, [file])
     if file.suffix in _PICKLES:
         return _Pickle(file)
     raise InputError(f"{file} is no file of weights: give .safetensors, its .index.json, .pth or .pt")
+
+
+def _dtype(file: Path, name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise InputError(f"{file} holds numbers of type {name}; known are {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def _only_file(folder: Path) -> Path:
@@ -113,12 +169,21 @@ def _only_file(folder: Path) -> Path:
     return candidates[0]
 
 
-def _shards(index: Path) -> list[Path]:
+def _sharded(index: Path) -> WeightSource:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        files = sorted(set(places.values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{index} is no index of safetensors: {error!r}") from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:
-        raise InputError(f"{index} names files that are not there: {', '.join(missing)}")
-    return [index.parent / name for name in names]
+        raise InputError(
+            f"{index} names files that are not there: {', '.join(missing)}; fetch them, or all of the folder"
+        )
+    source = _Safetensors(index, [index.parent / name for name in files])
+    if absent := sorted(places.keys() - source.places.keys()):
+        raise InputError(
+            f"{index} names {len(absent)} tensors that its files do not hold, such as {absent[0]}: "
+            "the files are of another release, or were cut; fetch them again"
+        )
+    return source

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.types import InputError
-from vdit.world.level import Cameras
+from vdit.types import Cameras, InputError
 
 __all__ = ["FOCAL", "MOVES", "PIVOT", "CameraMove", "MoveKind", "trajectory"]
 

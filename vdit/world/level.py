@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-__all__ = ["Cameras", "Captions", "Level", "Rendering", "Verdict"]
+from vdit.types import Cameras
+
+__all__ = ["Captions", "Level", "Rendering", "Verdict"]
 
 Scene = TypeVar("Scene")
 
@@ -32,19 +34,6 @@ class Captions:
     short: str
     dense: str
     structured: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cameras:
-    """One pinhole camera a frame, OpenCV axes (x right, y down, z forward).
-
-    Attributes:
-        intrinsics: fx, fy, cx, cy; fx and cx divided by the width, fy and cy by the height.
-        c2w: camera-to-world poses in metres; the pose of frame 0 is the identity.
-    """
-
-    intrinsics: Float[Tensor, "t 4"]
-    c2w: Float[Tensor, "t 4 4"]
 
 
 @dataclass(frozen=True)

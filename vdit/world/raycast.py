@@ -8,8 +8,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vdit.types import Cameras
 from vdit.world.cameras import trajectory
-from vdit.world.level import Cameras, Rendering
+from vdit.world.level import Rendering
 from vdit.world.primitives import PATTERNS
 from vdit.world.room_scene import BOX, FLOOR, LIGHTS, RoomScene
 from vdit.world.room_textures import atlas

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vdit.types import Cameras
 from vdit.world.characters import CHARACTERS
-from vdit.world.level import Cameras
 from vdit.world.primitives import PRIMITIVES
 from vdit.world.room_scene import FLOOR, SHAPES, SIZES, Guest, RoomObject, RoomScene, track
 from vdit.world.words import COLOURS

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vdit.weights.keymap import Key, KeyMap, keys, layer
+from vdit.weights.keymap import Form, Key, KeyMap, keys, layer
 
 __all__ = ["LAYOUTS", "wan_keys"]
 
@@ -98,7 +98,10 @@ def wan_keys(settings: Settings, layout: str) -> KeyMap:
         ends += keys(attention, "middle.1.", _ATTENTION)
         ends += keys(second, "middle.2.", _residual(words, differ=False))
         norm, conv = words.head
-        ends += [Key(f"{norm}.gamma", "head.norm.weight", ones=3), *layer(conv, "head.conv.conv")]
+        ends += [
+            Key(f"{norm}.gamma", "head.norm.weight", form=Form(behind=3)),
+            *layer(conv, "head.conv.conv"),
+        ]
         table += keys(f"{side}.", f"{side}.", ends)
         table += _stages(settings, words, side)
     return KeyMap(layout, table)
@@ -127,8 +130,8 @@ def _stages(settings: Settings, words: Words, side: str) -> list[Key]:
 
 def _residual(words: Words, differ: bool) -> list[Key]:
     norm1, conv1, norm2, conv2, shortcut = words.residual
-    table = [Key(f"{norm1}.gamma", "norm1.weight", ones=3), *layer(conv1, "conv1.conv")]
-    table += [Key(f"{norm2}.gamma", "norm2.weight", ones=3), *layer(conv2, "conv2.conv")]
+    table = [Key(f"{norm1}.gamma", "norm1.weight", form=Form(behind=3)), *layer(conv1, "conv1.conv")]
+    table += [Key(f"{norm2}.gamma", "norm2.weight", form=Form(behind=3)), *layer(conv2, "conv2.conv")]
     return [*table, *(layer(shortcut, "shortcut") if differ else [])]
 
 
@@ -138,9 +141,9 @@ def _resample(stride_t: int, up: bool) -> list[Key]:
 
 
 _ATTENTION = [
-    Key("norm.gamma", "norm.weight", ones=2),
-    Key("to_qkv.weight", "to_qkv.weight", ones=2),
+    Key("norm.gamma", "norm.weight", form=Form(behind=2)),
+    Key("to_qkv.weight", "to_qkv.weight", form=Form(behind=2)),
     Key("to_qkv.bias", "to_qkv.bias"),
-    Key("proj.weight", "to_out.weight", ones=2),
+    Key("proj.weight", "to_out.weight", form=Form(behind=2)),
     Key("proj.bias", "to_out.bias"),
 ]

@@ -1,10 +1,14 @@
 """Wan's attention: queries and keys are normalised over the whole width, before it is cut into heads."""
 
+from typing import NamedTuple
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdit.models.wan.stream import WanStream
 from vdit.nn.attention import Attend
+from vdit.nn.lean import LeanRMSNorm
 from vdit.nn.rope import Rotation, rotate
 
 __all__ = ["CrossAttention", "SelfAttention"]
@@ -22,8 +26,8 @@ class SelfAttention(nn.Module):
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(width, eps=eps)
-        self.norm_k = nn.RMSNorm(width, eps=eps)
+        self.norm_q = LeanRMSNorm(width, eps=eps)
+        self.norm_k = LeanRMSNorm(width, eps=eps)
         self.attend = Attend()
         self.to_out = nn.Linear(width, width)
 
@@ -32,6 +36,18 @@ class SelfAttention(nn.Module):
         q, k, v = (rearrange(y, "b n (heads d) -> b n heads d", heads=self.heads) for y in (q, k, v))
         out = self.attend(rotate(q, rotation), rotate(k, rotation), v)
         return self.to_out(rearrange(out, "b n heads d -> b n (heads d)"))
+
+
+class Heard(NamedTuple):
+    """Keys and values of what a block attends to beside its own tokens, each `b m heads d`.
+
+    Attributes:
+        text: of the text.
+        image: of the image, or None.
+    """
+
+    text: tuple[Tensor, Tensor]
+    image: tuple[Tensor, Tensor] | None
 
 
 class CrossAttention(nn.Module):
@@ -50,27 +66,29 @@ class CrossAttention(nn.Module):
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(width, eps=eps)
-        self.norm_k = nn.RMSNorm(width, eps=eps)
+        self.norm_q = LeanRMSNorm(width, eps=eps)
+        self.norm_k = LeanRMSNorm(width, eps=eps)
         self.to_k_image = nn.Linear(width, width) if image else None
         self.to_v_image = nn.Linear(width, width) if image else None
-        self.norm_k_image = nn.RMSNorm(width, eps=eps) if image else None
+        self.norm_k_image = LeanRMSNorm(width, eps=eps) if image else None
         self.attend = Attend()
         self.to_out = nn.Linear(width, width)
 
-    def forward(
-        self,
-        x: Float[Tensor, "b n d"],
-        text: Float[Tensor, "b m d"],
-        bias: Float[Tensor, "b m"],
-        image: Float[Tensor, "b k d"] | None,
-    ) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], stream: WanStream) -> Float[Tensor, "b n d"]:
         q = self.cut(self.norm_q(self.to_q(x)))
-        out = self.attend(q, self.cut(self.norm_k(self.to_k(text))), self.cut(self.to_v(text)), bias)
-        if self.to_k_image is not None and self.to_v_image is not None and self.norm_k_image is not None:
-            k, v = self.norm_k_image(self.to_k_image(image)), self.to_v_image(image)
-            out = out + self.attend(q, self.cut(k), self.cut(v))
+        heard = stream.once(self, lambda: self.heard(stream))
+        out = self.attend(q, *heard.text, stream.text_mask)
+        if heard.image is not None:
+            out = out + self.attend(q, *heard.image)
         return self.to_out(rearrange(out, "b n heads d -> b n (heads d)"))
+
+    def heard(self, stream: WanStream) -> Heard:
+        """Keys and values of text and image: the same in every step of a sample."""
+        text, image = stream.text, None
+        if self.to_k_image is not None and self.to_v_image is not None and self.norm_k_image is not None:
+            k, v = self.norm_k_image(self.to_k_image(stream.image)), self.to_v_image(stream.image)
+            image = self.cut(k), self.cut(v)
+        return Heard((self.cut(self.norm_k(self.to_k(text))), self.cut(self.to_v(text))), image)
 
     def cut(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n heads d_head"]:
         return rearrange(x, "b n (heads d) -> b n heads d", heads=self.heads)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vdit.types import InputError
+
 __all__ = ["read_config", "write_config"]
 
 
@@ -20,15 +22,25 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "sigma_channels": config["freq_dim"],
         "image_width": config.get("image_dim"),
         "image_places": config.get("pos_embed_seq_len"),
+        "context_channels": config.get("vace_in_channels"),
+        "context_blocks": config.get("vace_layers") or (),
         "patch": tuple(config["patch_size"]),
     }
 
 
 def write_config(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in the `config.json` of a `WanDiT` of these settings."""
+    """What stands in the `config.json` of a `WanDiT` of these settings.
+
+    Raises:
+        InputError: a model with a camera adapter, which diffusers does not know.
+    """
+    if settings["camera_stride"] is not None:
+        raise InputError("a model with a camera adapter has no layout in diffusers: export the original one")
     image = settings["image_width"]
+    video = settings["context_channels"] is not None
+    second = {"vace_in_channels": settings["context_channels"], "vace_layers": settings["context_blocks"]}
     return {
-        "_class_name": "WanTransformer3DModel",
+        "_class_name": "WanVACETransformer3DModel" if video else "WanTransformer3DModel",
         "patch_size": settings["patch"],
         "num_attention_heads": settings["heads"],
         "attention_head_dim": settings["width"] // settings["heads"],
@@ -45,4 +57,5 @@ def write_config(settings: Mapping[str, Any]) -> dict[str, Any]:
         "added_kv_proj_dim": None if image is None else settings["width"],
         "rope_max_seq_len": 1024,
         "pos_embed_seq_len": settings["image_places"],
+        **(second if video else {}),
     }

@@ -4,6 +4,8 @@
     sigma b t h w ── cosines and sines ── MLP ── six rows ───┼─ blocks ── norm ── patches ── velocity
     text b m d_text ── MLP ──────────────────────────────────┤
     image tokens b k d_image ── norm ── MLP ── norm ─────────┘
+    rays b c t h w of pixels ── folded, convolved ── added to the patches
+    context b c t h w ── patches ── blocks of its own ── hints, added after some of the blocks
 
 The differences from the native transformer: queries and keys are normalised over all heads together; the
 six rows of modulation are computed once from sigma, and every block adds its own table to them; the text is
@@ -12,7 +14,10 @@ padded to a fixed length, and its padding is attended to; the output is velocity
 Source: Wan Team 2025, sec. 4.2, and the released code.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -21,89 +26,22 @@ from torch import Tensor, nn
 
 from vdit.models.backbone import Stream, Transformer
 from vdit.models.patches import token_sigma
-from vdit.models.wan.attention import CrossAttention, SelfAttention
+from vdit.models.wan.blocks import EPS, Block, HintedBlock
+from vdit.models.wan.camera import CameraIn
+from vdit.models.wan.context import ContextVideo
+from vdit.models.wan.image import ImageIn
+from vdit.models.wan.stream import WanStream
 from vdit.nn.embed import fourier
+from vdit.nn.lean import norm_modulate
 from vdit.nn.mlp import MLP
-from vdit.nn.modulation import Triple, modulate
-from vdit.nn.rope import grid_positions, rotation
-from vdit.types import DenoiserInput, InputError, Slot, Tokens
+from vdit.nn.rope import grid_rotation
+from vdit.types import DenoiserInput, InputError, Kept, Slot, Tokens
 
 __all__ = ["WanDiT"]
 
-EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class WanStream(Stream):
-    """What Wan's blocks share besides.
-
-    Attributes:
-        rows: shift, scale and gate of self-attention, then of the feed-forward, before a block adds its own.
-        image: tokens of given images, or None.
-    """
-
-    rows: Float[Tensor, "b #n six d"]
-    image: Float[Tensor, "b k d"] | None
-
-
-class Block(nn.Module):
-    """Self-attention over all tokens of the clip, cross-attention to text and image, feed-forward."""
-
-    def __init__(self, width: int, hidden: int, heads: int, image: bool) -> None:
-        super().__init__()
-        self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
-        self.norm_self = nn.LayerNorm(width, eps=EPS, elementwise_affine=False)
-        self.self_attention = SelfAttention(width, heads, EPS)
-        self.norm_text = nn.LayerNorm(width, eps=EPS)
-        self.text_attention = CrossAttention(width, heads, EPS, image)
-        self.norm_mlp = nn.LayerNorm(width, eps=EPS, elementwise_affine=False)
-        self.mlp = MLP(width, hidden, width)
-
-    def forward(self, x: Float[Tensor, "b n d"], stream: WanStream) -> Float[Tensor, "b n d"]:
-        rows = (stream.rows + self.modulation).unbind(2)  # six of b #n d
-        for_self, for_mlp = Triple(*rows[:3]), Triple(*rows[3:])
-        y = modulate(self.norm_self(x), for_self)
-        x = torch.addcmul(x, for_self.gate, self.self_attention(y, stream.rotation))
-        y = self.norm_text(x)
-        x = x + self.text_attention(y, stream.text, stream.text_mask, stream.image)
-        y = modulate(self.norm_mlp(x), for_mlp)
-        return torch.addcmul(x, for_mlp.gate, self.mlp(y))
-
-
-class ImageIn(nn.Module):
-    """Tokens of an image encoder to tokens of the transformer.
-
-    Args:
-        image_width: channels of the encoder's tokens.
-        width: channels of the transformer's.
-        places: tokens of all images together, where they carry a learnt position (first and last frame); or
-            None.
-
-    Shapes: `b k d_image` -> `b k d`.
-    """
-
-    def __init__(self, image_width: int, width: int, places: int | None) -> None:
-        super().__init__()
-        self.position = None if places is None else nn.Parameter(torch.zeros(1, places, image_width))
-        self.norm_in = nn.LayerNorm(image_width)
-        self.up = nn.Linear(image_width, image_width)
-        self.down = nn.Linear(image_width, width)
-        self.norm_out = nn.LayerNorm(width)
-
-    def forward(self, image: Float[Tensor, "b k d_image"]) -> Float[Tensor, "b k d"]:
-        if self.position is not None:
-            if image.shape[1] != self.position.shape[1]:
-                raise InputError(
-                    f"this model takes {self.position.shape[1]} image tokens, of a first and a last frame, "
-                    f"and got {image.shape[1]}"
-                )
-            image = image + self.position
-        # The exact GELU, not the tanh form of every other layer.
-        return self.norm_out(self.down(nn.functional.gelu(self.up(self.norm_in(image)))))
-
 
 class WanDiT(Transformer):
-    """A transformer of Wan 2.1 (T2V, I2V, FLF2V) or Wan 2.2 (A14B experts, TI2V-5B).
+    """A transformer of Wan 2.1 (T2V, I2V, FLF2V, VACE) or 2.2 (A14B experts, TI2V-5B), or Fun's with cameras.
 
     Args:
         latent_channels: channels of the codec's latents.
@@ -117,6 +55,9 @@ class WanDiT(Transformer):
         sigma_channels: cosines and sines of sigma.
         image_width: channels of an image encoder's tokens; None where there is none.
         image_places: see `ImageIn`.
+        camera_stride: pixels of a side of a latent, where rays of cameras are read; None where they are not.
+        context_channels: channels of a second video; None where there is none.
+        context_blocks: which blocks take a hint from it, one context block each.
         patch: frames, rows and columns of latents that make one token.
 
     Raises:
@@ -136,6 +77,9 @@ class WanDiT(Transformer):
         sigma_channels: int = 256,
         image_width: int | None = None,
         image_places: int | None = None,
+        camera_stride: int | None = None,
+        context_channels: int | None = None,
+        context_blocks: Sequence[int] = (),
         patch: tuple[int, int, int] = (1, 2, 2),
     ) -> None:
         super().__init__()
@@ -153,15 +97,14 @@ class WanDiT(Transformer):
             "sigma_channels": sigma_channels,
             "image_width": image_width,
             "image_places": image_places,
+            "camera_stride": camera_stride,
+            "context_channels": context_channels,
+            "context_blocks": list(context_blocks),
             "patch": list(patch),
         }
         self.latent_channels, self.extra_channels = latent_channels, extra_channels
-        self.text_width, self.text_length = text_width, text_length
-        self.sigma_channels, self.patch, self.head_width = sigma_channels, patch, width // heads
-        slots = {Slot.TEXT, Slot.KNOWN}
-        slots |= {Slot.CHANNELS} if extra_channels else set()
-        slots |= {Slot.IMAGE_TOKENS} if image_width is not None else set()
-        self.slots = frozenset(slots)
+        self.text_width, self.text_length, self.sigma_channels = text_width, text_length, sigma_channels
+        self.patch, self.head_width, self.slots = patch, width // heads, _slots(self.settings)
 
         self.patch_in = nn.Conv3d(latent_channels + extra_channels, width, patch, stride=patch)
         self.sigma_up = nn.Linear(sigma_channels, width)
@@ -169,9 +112,14 @@ class WanDiT(Transformer):
         self.sigma_rows = nn.Linear(width, 6 * width)
         self.text_in = MLP(text_width, width, width)
         self.image_in = None if image_width is None else ImageIn(image_width, width, image_places)
-        image = image_width is not None
-        self.blocks = nn.ModuleList(Block(width, hidden, heads, image) for _ in range(depth))
-        self.norm_out = nn.LayerNorm(width, eps=EPS, elementwise_affine=False)
+        self.camera_in = None if camera_stride is None else CameraIn(width, camera_stride, patch[2])
+        self.context, hints = None, list(context_blocks)
+        if context_channels is not None:
+            self.context = ContextVideo(context_channels, width, hidden, heads, len(hints), patch)
+        sizes = (width, hidden, heads, image_width is not None)
+        self.blocks = nn.ModuleList(
+            HintedBlock(*sizes, hints.index(i)) if i in hints else Block(*sizes) for i in range(depth)
+        )
         self.modulation_out = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         self.patch_out = nn.Linear(width, latent_channels * patch[0] * patch[1] * patch[2])
         nn.init.zeros_(self.patch_out.weight)
@@ -189,19 +137,46 @@ class WanDiT(Transformer):
         self.check_shape(t, h, w)
         grid = (t // self.patch[0], h // self.patch[1], w // self.patch[2])
 
-        x = rearrange(self.patch_in(self.joined(inputs)), "b d t h w -> b (t h w) d")
+        kept = inputs.kept or Kept()
 
-        # In float64, as the authors do: the fastest cosine turns a thousand radians.
-        sigma = token_sigma(inputs.sigma.double(), self.patch, (t, h, w))  # b #n
-        waves = fourier(sigma, self.sigma_channels).to(x.dtype)
-        vector = self.sigma_down(nn.functional.silu(self.sigma_up(waves)))  # b #n d
-        rows = self.sigma_rows(nn.functional.silu(vector))
-        rows = rearrange(rows, "b n (six d) -> b n six d", six=6)
+        x = self.patch_in(self.joined(inputs))  # b d t h w, in patches
+        if self.camera_in is not None:
+            rays = _given(inputs.added, "rays: give the denoiser a camera condition")
+            x = x + kept.once((self, "camera"), partial(self.camera_in, rays))
+        # What blocks add up is float32 at least, in any precision of the rest.
+        x = rearrange(x, "b d t h w -> b (t h w) d").to(torch.promote_types(x.dtype, torch.float32))
 
-        text, bias = self.padded_text(inputs.text)
-        turns = rotation(grid_positions(*grid, device=x.device), self.head_width)
-        image = None if self.image_in is None else self.image_in(self.image_tokens(inputs))
-        return x, WanStream(grid, vector, turns, text, bias, rows, image)
+        vector, rows = self.told_sigma(token_sigma(inputs.sigma, self.patch, (t, h, w)))
+        text, bias = kept.once((self, "text"), partial(self.padded_text, inputs.text))
+        image = kept.once((self, "image"), partial(self.seen_image, inputs))
+        turns = grid_rotation(grid, self.head_width, x.device)
+        stream = WanStream(grid, vector, turns, text, bias, rows, image, kept=inputs.kept)
+        if self.context is not None:
+            video = _given(inputs.context, "a second video: give the denoiser a context condition")
+            stream = replace(stream, hints=self.context(video, x, stream))
+        return x, stream
+
+    def told_sigma(
+        self, sigma: Float[Tensor, "b #n"]
+    ) -> tuple[Float[Tensor, "b #n d"], Float[Tensor, "b #n six d"]]:
+        """The embedding of sigma, and the six rows of modulation before a block adds its own.
+
+        In float64 as the authors do it, since the fastest cosine turns a thousand radians, and then in
+        float32, whatever the precision of the rest.
+        """
+        waves = fourier(sigma.double(), self.sigma_channels).to(self.sigma_up.weight.dtype)
+        with torch.autocast(sigma.device.type, enabled=False):
+            vector = self.sigma_down(nn.functional.silu(self.sigma_up(waves)))
+            rows = self.sigma_rows(nn.functional.silu(vector))
+        return vector, rearrange(rows, "b n (six d) -> b n six d", six=6)
+
+    def seen_image(self, inputs: DenoiserInput) -> Float[Tensor, "b k d"] | None:
+        """Tokens of given images; None where this variant has none."""
+        if self.image_in is None:
+            return None
+        return self.image_in(
+            _given(inputs.image_tokens, "the tokens of an image: give the denoiser an image condition")
+        )
 
     def joined(self, inputs: DenoiserInput) -> Float[Tensor, "b c_in t h w"]:
         """The latents, and behind them the channels that are given. Raises InputError without those."""
@@ -212,13 +187,6 @@ class WanDiT(Transformer):
                 f"this model needs {self.extra_channels} more channels: give the denoiser an image condition"
             )
         return torch.cat([inputs.latents, inputs.channels], dim=1)
-
-    @staticmethod
-    def image_tokens(inputs: DenoiserInput) -> Float[Tensor, "b k d_image"]:
-        """The tokens of given images. Raises InputError without them."""
-        if inputs.image_tokens is None:
-            raise InputError("this model needs the tokens of an image: give the denoiser an image condition")
-        return inputs.image_tokens
 
     def padded_text(self, text: Tokens) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b m"]]:
         """Text tokens and what is added to the logits of their keys.
@@ -240,7 +208,7 @@ class WanDiT(Transformer):
 
     def unembed(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b c t h w"]:
         shift, scale = (stream.vector[:, :, None] + self.modulation_out).unbind(2)
-        x = self.patch_out(torch.addcmul(shift, self.norm_out(x), 1 + scale))
+        x = self.patch_out(norm_modulate(x, shift, scale, EPS))
         (t, h, w), (pt, ph, pw) = stream.grid, self.patch
         return rearrange(
             x,
@@ -252,3 +220,20 @@ class WanDiT(Transformer):
             ph=ph,
             pw=pw,
         )
+
+
+def _slots(settings: Mapping[str, Any]) -> frozenset[Slot]:
+    optional = {
+        Slot.CHANNELS: settings["extra_channels"],
+        Slot.IMAGE_TOKENS: settings["image_width"],
+        Slot.ADDED: settings["camera_stride"],
+        Slot.CONTEXT: settings["context_channels"],
+    }
+    return frozenset({Slot.TEXT, Slot.KNOWN, *(slot for slot, there in optional.items() if there)})
+
+
+def _given(value: Tensor | None, what: str) -> Tensor:
+    """A part of the input that this model cannot do without. Raises InputError where it is not there."""
+    if value is None:
+        raise InputError(f"this model needs {what}")
+    return value

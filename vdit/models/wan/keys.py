@@ -6,7 +6,7 @@ from typing import Any
 
 from vdit.weights.keymap import Key, KeyMap, keys, layer
 
-__all__ = ["LAYOUTS", "wan_keys"]
+__all__ = ["CAMERA_KEYS", "LAYOUTS", "wan_keys"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Words:
         norm_text: the norm before cross-attention, the only one of a block with weights.
         feed_forward: its two layers.
         block_rows: the modulation of a block.
+        meet: the layer by which the second video of VACE meets the first.
+        hint: the layer that makes a hint.
         last_rows: the modulation at the end.
         last: the last layer.
     """
@@ -36,6 +38,8 @@ class Words:
     norm_text: str
     feed_forward: tuple[str, str]
     block_rows: str
+    meet: str
+    hint: str
     last_rows: str
     last: str
 
@@ -51,6 +55,8 @@ LAYOUTS: Mapping[str, Words] = {
         norm_text="norm3",
         feed_forward=("ffn.0", "ffn.2"),
         block_rows="modulation",
+        meet="before_proj",
+        hint="after_proj",
         last_rows="head.modulation",
         last="head.head",
     ),
@@ -74,10 +80,20 @@ LAYOUTS: Mapping[str, Words] = {
         norm_text="norm2",
         feed_forward=("ffn.net.0.proj", "ffn.net.2"),
         block_rows="scale_shift_table",
+        meet="proj_in",
+        hint="proj_out",
         last_rows="scale_shift_table",
         last="proj_out",
     ),
 }
+
+
+CAMERA_KEYS = {
+    "conv": "camera_in.conv",
+    "residual_blocks.0.conv1": "camera_in.up",
+    "residual_blocks.0.conv2": "camera_in.down",
+}
+"""The camera adapter, whose names are the same in every file that has one."""
 
 
 def wan_keys(settings: Mapping[str, Any], layout: str) -> KeyMap:
@@ -92,11 +108,30 @@ def wan_keys(settings: Mapping[str, Any], layout: str) -> KeyMap:
             table += layer(theirs, f"image_in.{ours}")
     if settings["image_places"] is not None:
         table.append(Key(words.image[4], "image_in.position"))
+    if settings["camera_stride"] is not None:
+        table += [
+            key for theirs, ours in CAMERA_KEYS.items() for key in layer(f"control_adapter.{theirs}", ours)
+        ]
+    if settings["context_channels"] is not None:
+        table += _context(words, len(settings["context_blocks"]))
     block = _block(words, settings["image_width"] is not None)
     for i in range(settings["depth"]):
         table += keys(f"blocks.{i}.", f"blocks.{i}.", block)
     table.append(Key(words.last_rows, "modulation_out"))
-    return KeyMap(layout, [*table, *layer(words.last, "patch_out")])
+    # Some files of diffusers hold a norm that no model reads.
+    return KeyMap(
+        layout, [*table, *layer(words.last, "patch_out")], ignored=("blocks.*.attn2.norm_added_q.*",)
+    )
+
+
+def _context(words: Words, blocks: int) -> list[Key]:
+    table = layer("vace_patch_embedding", "context.patch_in")
+    for i in range(blocks):
+        own = [*_block(words, image=False), *layer(words.hint, "hint")]
+        if i == 0:
+            own += layer(words.meet, "meet")
+        table += keys(f"vace_blocks.{i}.", f"context.blocks.{i}.", own)
+    return table
 
 
 def _block(words: Words, image: bool) -> list[Key]:

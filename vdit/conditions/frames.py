@@ -1,0 +1,180 @@
+"""Frames that are given, the first or the first and the last, in the three ways in which models read them."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vdit.codecs.tiling import TiledCodec
+from vdit.conditions.condition import Known, Rows
+from vdit.text.encoder import ImageEncoder
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
+
+__all__ = ["FrameCondition", "ImageChannels", "ImageTokens", "KnownFrames", "Places"]
+
+Places = Literal["first", "first_and_last"]
+
+AT: Mapping[str, tuple[int, ...]] = MappingProxyType({"first": (0,), "first_and_last": (0, -1)})
+
+
+class FrameCondition(Rows):
+    """A condition on given frames. What frozen networks make of them, the feature, can be kept.
+
+    Args:
+        places: which frames are given; training takes them from the clips themselves.
+        drop: probability of training a clip without them.
+    """
+
+    def __init__(self, places: Places = "first", drop: float = 0.0) -> None:
+        super().__init__(drop)
+        self.places: Places = places
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that a feature depends on beside the codec and the clip."""
+        return hashlib.sha256(f"{type(self).__name__} {self.places} {self.settings()}".encode()).hexdigest()
+
+    def settings(self) -> str:
+        """What else a feature depends on."""
+        return ""
+
+    def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:
+        """The frames of whole clips that this condition is about."""
+        b, _, t = pixels.shape[:3]
+        mask = torch.zeros(b, t, dtype=torch.bool, device=pixels.device)
+        mask[:, list(AT[self.places])] = True
+        return Given(pixels * rearrange(mask, "b t -> b 1 t 1 1"), mask)
+
+    def check(self, given: Given) -> None:
+        """Refuse frames at other places. Raises InputError."""
+        wanted = self.given(torch.zeros_like(given.pixels)).mask
+        if not torch.equal(wanted, given.mask):
+            at = sorted(set(given.mask.nonzero()[:, 1].tolist()))
+            what = (
+                "a first frame (--image)"
+                if self.places == "first"
+                else "a first and a last frame (--image, --last-image)"
+            )
+            raise InputError(f"this model is to be given {what}, and got {f'frames {at}' if at else 'none'}")
+
+    @abstractmethod
+    def feature(self, given: Given, codec: TiledCodec) -> Tensor:
+        """What the model is to see of given frames, one row a clip; by frozen networks, without gradient."""
+
+    def signal(self, batch: ClipBatch) -> Tensor:
+        return batch.features[self.name].to(batch.fps.device)
+
+
+class ImageChannels(FrameCondition):
+    """Given frames as channels: a mask, and the latents of a clip that is grey in all other frames.
+
+    The mask has one channel for each pixel frame of a latent frame, the first of which fills its group.
+    Source: Wan Team 2025, sec. 5.1.1.
+
+    Args:
+        places: see `FrameCondition`.
+        drop: likewise.
+        mask: without it, the latents are those of the given frame alone, and zeros follow (VideoX-Fun 2.1).
+    """
+
+    name = "image_channels"
+    slot = Slot.CHANNELS
+
+    def __init__(self, places: Places = "first", drop: float = 0.0, mask: bool = True) -> None:
+        super().__init__(places, drop)
+        self.mask = mask
+
+    def settings(self) -> str:
+        return "" if self.mask else "alone"
+
+    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_extra t h w"]:
+        if not self.mask:
+            return alone(given, codec)
+        latents = codec.encode(given.pixels)
+        mask = frame_mask(given.mask, codec.codec.stride_t)
+        h, w = latents.shape[-2:]
+        return torch.cat([repeat(mask.to(latents.dtype), "b s t -> b s t h w", h=h, w=w), latents], dim=1)
+
+    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+        return replace(inputs, channels=signal)
+
+
+class ImageTokens(FrameCondition):
+    """Given frames as tokens of an image encoder, one image after the other.
+
+    Args:
+        encoder: frozen, and no part of the weights that are trained.
+        places: see `FrameCondition`.
+        drop: likewise.
+    """
+
+    name = "image_tokens"
+    slot = Slot.IMAGE_TOKENS
+
+    def __init__(self, encoder: ImageEncoder, places: Places = "first", drop: float = 0.0) -> None:
+        super().__init__(places, drop)
+        self.encoder = encoder
+
+    def settings(self) -> str:
+        return self.encoder.fingerprint
+
+    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b k d"]:
+        tokens = [self.encoder.encode(given.pixels[:, :, place]) for place in AT[self.places]]
+        return torch.cat(tokens, dim=1).to(given.pixels.device)
+
+    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+        return replace(inputs, image_tokens=signal)
+
+
+class KnownFrames(FrameCondition):
+    """The first frame as latents that are known: their sigma is 0 (Wan 2.2 TI2V-5B).
+
+    Args:
+        drop: probability of training a clip without it.
+    """
+
+    name = "known_frames"
+    slot = Slot.KNOWN
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__("first", drop)
+
+    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_mask t h w"]:
+        latents = alone(given, codec)
+        mask = torch.zeros_like(latents[:, :1])
+        mask[:, :, 0] = given.mask[:, 0].to(mask.dtype).view(-1, 1, 1, 1)
+        return torch.cat([mask, latents], dim=1)
+
+    def known(self, signal: Tensor) -> Known:
+        return Known(signal[:, 1:], signal[:, :1])
+
+    def check(self, given: Given) -> None:
+        if given.mask.any():  # without any it is a model of text alone
+            super().check(given)
+
+    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+        known = self.known(signal)
+        sigma = inputs.sigma * (1 - rearrange(known.mask, "b 1 t h w -> b t h w"))
+        return replace(inputs, latents=torch.lerp(inputs.latents, known.latents, known.mask), sigma=sigma)
+
+
+def frame_mask(given: Bool[Tensor, "b t"], stride_t: int) -> Bool[Tensor, "b s t_latent"]:
+    """Which pixel frames of each latent frame are given; the first frame fills a group of its own."""
+    whole = torch.cat([repeat(given[:, :1], "b 1 -> b s", s=stride_t), given[:, 1:]], dim=1)
+    return rearrange(whole, "b (t s) -> b s t", s=stride_t)
+
+
+def alone(given: Given, codec: TiledCodec) -> Float[Tensor, "b c t h w"]:
+    """The latents of the first frame as an image, and zeros after it."""
+    image = codec.encode(given.pixels[:, :, :1])
+    t = codec.codec.latent_size(*given.pixels.shape[2:])[0]
+    latents = image.new_zeros(*image.shape[:2], t, *image.shape[3:])
+    latents[:, :, :1] = image * given.mask[:, 0].to(image.dtype).view(-1, 1, 1, 1, 1)
+    return latents

@@ -1,0 +1,25 @@
+"""What the blocks of Wan's transformers share: everything but the tokens they rewrite."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vdit.models.backbone import Stream
+
+__all__ = ["WanStream"]
+
+
+@dataclass(frozen=True)
+class WanStream(Stream):
+    """What Wan's blocks share besides.
+
+    Attributes:
+        rows: shift, scale and gate of self-attention, then of the feed-forward, before a block adds its own.
+        image: tokens of given images, or None.
+        hints: of the context blocks, one for each `HintedBlock`.
+    """
+
+    rows: Float[Tensor, "b #n six d"]
+    image: Float[Tensor, "b k d"] | None
+    hints: tuple[Float[Tensor, "b n d"], ...] = ()

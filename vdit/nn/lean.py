@@ -1,0 +1,155 @@
+"""Layers that keep less for the backward pass: what is cheap to compute again is not kept.
+
+Between forward and backward most memory of a transformer holds results of norms, of modulations and of
+activations, each as large as the tokens and each a few operations away from something that is kept anyway.
+Matrix products are never computed twice. Without gradients these are the plain layers; under a compiler,
+which makes such choices itself, likewise.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdit.nn.mlp import MLP
+
+__all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modulate"]
+
+
+@contextmanager
+def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> Iterator[None]:
+    """Inside, where `value` would be kept for the backward pass, `compute` is instead.
+
+    Args:
+        value: what layers inside read.
+        compute: gives it again, from what is kept anyway; called once, however many layers read it.
+    """
+    if _plain(value):
+        yield
+        return
+    place, size, dtype = value.data_ptr(), value.numel(), value.dtype
+    readers, ready = 0, None
+
+    def keep(saved: Tensor) -> Tensor | torch.Size:
+        nonlocal readers
+        if saved.data_ptr() != place or saved.numel() != size or saved.dtype != dtype:
+            return saved
+        readers += 1
+        return saved.shape
+
+    def give(kept: Tensor | torch.Size) -> Tensor:
+        nonlocal readers, ready
+        if isinstance(kept, Tensor):
+            return kept
+        with torch.no_grad():
+            found = compute().to(dtype) if ready is None else ready  # autocast has ended by now
+        readers -= 1
+        ready = found if readers > 0 else None
+        return found.view(kept)
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, give):
+        yield
+
+
+def lean_branch(x: Tensor, norm: Callable[[Tensor], Tensor], layers: Callable[[Tensor], Tensor]) -> Tensor:
+    """`layers(norm(x))`, of which the result of the norm is not kept.
+
+    Under autocast that result has its precision, so that all layers that read it share one copy.
+    """
+    y = _lowered(norm(x))
+    with computed_again(y, lambda: _lowered(norm(x))):
+        return layers(y)
+
+
+def _lowered(x: Tensor) -> Tensor:
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+def norm_modulate(
+    x: Float[Tensor, "b n d"], shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"], eps: float
+) -> Float[Tensor, "b n d"]:
+    """Layer norm without weights, times 1 + scale, plus shift (adaLN; Peebles & Xie 2023, sec. 3.2)."""
+    if _plain(x, shift, scale):
+        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
+    return _NormModulate.apply(x, shift, scale, eps)  # pyright: ignore[reportReturnType]
+
+
+class LeanRMSNorm(nn.RMSNorm):
+    """RMS norm over the last axis that keeps its input alone."""
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        assert self.weight is not None
+        assert self.eps is not None
+        if _plain(x, self.weight):
+            return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
+
+
+class LeanMLP(MLP):
+    """`MLP` that keeps what enters its activation, and not what leaves it."""
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        hidden = self.up(x)
+        active = self.act(hidden)
+        with computed_again(active, lambda: self.act(hidden)):
+            return self.down(active)
+
+
+class _NormModulate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+        normal, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
+        ctx.save_for_backward(x, scale, mean, rstd)
+        ctx.of_shift = shift.shape
+        return torch.addcmul(shift, normal, 1 + scale)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, mean, rstd = ctx.saved_tensors
+        wants_x, wants_shift, wants_scale, _ = ctx.needs_input_grad
+        to_x = to_shift = to_scale = None
+        if wants_x:
+            inner = g * (1 + scale)
+            to_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+                inner, x, x.shape[-1:], mean, rstd, None, None, [True, False, False]
+            )
+        if wants_shift:
+            to_shift = g.sum_to_size(ctx.of_shift)
+        if wants_scale:
+            to_scale = (g * ((x - mean) * rstd)).sum_to_size(scale.shape)
+        return to_x, to_shift, to_scale, None
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, rstd)
+        return (x * rstd * weight).to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, rstd = ctx.saved_tensors
+        normal = x * rstd
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            inner = g * weight
+            along = (inner * normal).mean(-1, keepdim=True)
+            to_x = ((inner - normal * along) * rstd).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            to_weight = (g * normal).flatten(0, -2).sum(0).to(weight.dtype)
+        return to_x, to_weight, None
+
+
+def _plain(*tensors: Tensor) -> bool:
+    """Whether nothing is kept at all, or a compiler sees to it."""
+    needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return not needed or torch.compiler.is_compiling()

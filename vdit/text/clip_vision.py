@@ -1,0 +1,125 @@
+"""CLIP's vision tower: tokens of an image, as Wan 2.1 conditions its image-to-video models on."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdit.text.encoder import ImageEncoder
+from vdit.text.quiet import quiet_transformers
+from vdit.text.source import ModelSource
+from vdit.types import InputError
+from vdit.weights.exchange import import_published
+from vdit.weights.keymap import Form, Key, KeyMap, layer
+from vdit.weights.source import WeightSource
+
+__all__ = ["ClipVision", "clip_keys", "clip_of_config", "import_clip", "penultimate"]
+
+# Of pixels in [0, 1], as CLIP was trained (Radford et al. 2021).
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+_TEXT_SIDE = ("textual.*", "log_scale")
+"""What the authors' file holds besides: another encoder, which no video model reads."""
+
+
+class ClipVision(ImageEncoder):
+    """Images to tokens: the state before the last block of CLIP's vision tower, class token first.
+
+    Images are brought to the tower's own square, whatever their shape.
+
+    Args:
+        folder: of a Hugging Face CLIP vision model with its `config.json`; weights load at the first use.
+        device: where it runs. Results are on the CPU always.
+
+    Raises:
+        InputError: no such folder.
+    """
+
+    def __init__(self, folder: str, device: str = "cpu") -> None:
+        self.folder, self.device = Path(folder), device
+        if not (self.folder / "config.json").is_file():
+            raise InputError(f"image encoder {folder}: there is no config.json; give a CLIP vision folder")
+        self._model: nn.Module | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return ModelSource(str(self.folder), self.folder).identity
+
+    @torch.inference_mode()
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k d"]:
+        if self._model is None:
+            self._model = self._load().to(self.device)
+        side = int(self._model.config.image_size)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+        seen = F.interpolate(
+            images.float().to(self.device), size=(side, side), mode="bicubic", align_corners=False
+        )
+        mean, std = (seen.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        return penultimate(self._model, (seen / 2 + 0.5 - mean) / std).cpu()
+
+    def _load(self) -> nn.Module:
+        with quiet_transformers():
+            from transformers import CLIPVisionModelWithProjection
+
+            try:
+                model = CLIPVisionModelWithProjection.from_pretrained(str(self.folder), local_files_only=True)
+            except Exception as error:  # a damaged file fails in its format's own way
+                raise InputError(f"image encoder {self.folder} cannot be read: {error}") from error
+        return model.float().requires_grad_(False).eval()
+
+
+def penultimate(model: nn.Module, pixels: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b k d"]:
+    """The tokens before the last block, without the norm that follows it."""
+    return model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+
+def clip_of_config(config: Mapping[str, Any], where: str) -> nn.Module:
+    """A vision tower with random weights. Raises InputError on a configuration of something else."""
+    if config.get("model_type") != "clip_vision_model":
+        raise InputError(f"{where} describes a {config.get('model_type')}, not a clip_vision_model")
+    with quiet_transformers():
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        return CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).requires_grad_(False).eval()
+
+
+def clip_keys(blocks: int, layout: str) -> KeyMap:
+    """The table of a tower of so many blocks, in one of `LAYOUTS`."""
+    top = "vision_model."
+    table = [
+        Key("visual.cls_embedding", f"{top}embeddings.class_embedding", Form(before=2)),
+        Key("visual.pos_embedding", f"{top}embeddings.position_embedding.weight", Form(before=1)),
+        Key("visual.patch_embedding.weight", f"{top}embeddings.patch_embedding.weight"),
+        Key("visual.head", "visual_projection.weight", Form(transposed=True)),
+        *layer("visual.pre_norm", f"{top}pre_layrnorm"),
+        *layer("visual.post_norm", f"{top}post_layernorm"),
+    ]
+    for i in range(blocks):
+        theirs, ours = f"visual.transformer.{i}.", f"{top}encoder.layers.{i}."
+        for name in ("weight", "bias"):
+            fused = tuple(f"{ours}self_attn.{part}_proj.{name}" for part in "qkv")
+            table.append(Key(f"{theirs}attn.to_qkv.{name}", fused))
+        table += layer(f"{theirs}attn.proj", f"{ours}self_attn.out_proj")
+        for number in (1, 2):
+            table += layer(f"{theirs}norm{number}", f"{ours}layer_norm{number}")
+        table += [*layer(f"{theirs}mlp.0", f"{ours}mlp.fc1"), *layer(f"{theirs}mlp.2", f"{ours}mlp.fc2")]
+    if layout == "original":
+        return KeyMap(layout, table, ignored=_TEXT_SIDE)
+    return KeyMap(
+        layout, [Key(name, name) for key in table for name in key.parts], ignored=("*.position_ids",)
+    )
+
+
+def import_clip(model: nn.Module, source: WeightSource, layout: str | None = None) -> str:
+    """Load published weights into a tower, all or none of them; the layout they were in.
+
+    Raises:
+        InputError: names or shapes that do not fit, all of them listed.
+    """
+    blocks = len(list(model.get_submodule("vision_model.encoder.layers").children()))
+    return import_published(model, source, partial(clip_keys, blocks), layout)
