@@ -5,13 +5,16 @@
     python -m vdit bench codec
     python -m vdit bench codec --size full --pairs 5
     python -m vdit bench wan
+    python -m vdit bench speed --shape 1.3b --compile
+    python -m vdit bench import --gib 3
 
 `step` compares turns of the training loop (data, noise, checks, clipping, averaging) with the bare
 forward, backward and optimiser step of the same module. Random latents stand for clips and random tokens
 for a text model, so nothing needs to be trained or downloaded.
 
 `codec` compares the Wan autoencoder with that of diffusers: same weights, same clips, in turns. `wan` does so
-with the Wan transformer: forward, forward and backward, sampling, and the bytes kept for a backward.
+with the Wan transformer: forward, forward and backward, sampling, and the bytes kept for a backward. `speed`
+trains one of Wan's shapes on an accelerator; `import` measures the memory of taking in a made-up release.
 """
 
 import statistics
@@ -31,9 +34,9 @@ STEPS = 4
 def main(arguments: Sequence[str]) -> int:
     """Measure; always 0: a time is no verdict."""
     options = _parser().parse_args(arguments)
-    if options.pairs < 2:
+    if getattr(options, "pairs", 2) < 2:
         raise InputError(f"--pairs is {options.pairs}, but must be at least 2 to tell the spread")
-    {"step": _step, "codec": _codec, "wan": _wan}[options.what](options)
+    {"step": _step, "codec": _codec, "wan": _wan, "speed": _speed, "import": _import}[options.what](options)
     return 0
 
 
@@ -51,6 +54,18 @@ def _parser() -> ArgumentParser:
     wan = kinds.add_parser("wan", help="the Wan transformer, beside that of diffusers")
     wan.add_argument("--size", action="append", choices=("tiny", "medium"), help="default: both")
     wan.add_argument("--pairs", type=int, default=9, help="of runs, one of each")
+    speed = kinds.add_parser("speed", help="training of one of Wan's shapes on an accelerator")
+    speed.add_argument("--shape", choices=("1.3b", "14b-stack", "tiny"), default="1.3b")
+    speed.add_argument("--device", default="auto")
+    speed.add_argument("--steps", type=int, default=10, help="timed ones")
+    speed.add_argument("--compile", action="store_true", help="compile each block")
+    speed.add_argument("--kernel", choices=("auto", "cudnn", "flash"), default="auto", help="of attention")
+    speed.add_argument(
+        "--peak", type=float, default=989.0, help="of the device in TFLOP/s, for the share of it"
+    )
+    take_in = kinds.add_parser("import", help="memory of taking in a release, in shards")
+    take_in.add_argument("--gib", type=float, default=3.0, help="size of its transformer; twice that on disk")
+    take_in.add_argument("--folder", help="where it is made, and removed again; default: a temporary folder")
     return parser
 
 
@@ -140,3 +155,60 @@ def _wan(options: Namespace) -> None:
             soft_wrap=True,
             highlight=False,
         )
+
+
+def _import(options: Namespace) -> None:
+    import tempfile
+
+    from rich.console import Console
+
+    from vdit.commands.import_memory import measure_import
+    from vdit.progress import StageBars
+
+    if not options.gib > 0:
+        raise InputError(f"--gib is {options.gib}, but must be above 0")
+    console = Console()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, StageBars(console) as bars:
+        found = measure_import(Path(folder), int(options.gib * 2**30), bars.show)
+    gib = 2**30
+    console.print(
+        f"a transformer of {found.model / gib:.2f} GiB in files of {found.shard / gib:.2f} GiB; "
+        f"the libraries alone {found.nothing / gib:.2f} GiB",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for what, peak in (("taking in", found.taking_in), ("opening", found.opening)):
+        console.print(
+            f"{what}: {peak / gib:.2f} GiB resident at most, {peak / found.model:.2f} of the model",
+            highlight=False,
+        )
+
+
+def _speed(options: Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from vdit.commands.wan_speed import SHAPES, measure_speed
+    from vdit.devices import available_device
+    from vdit.progress import StageBars
+
+    if options.steps < 1:
+        raise InputError(f"--steps is {options.steps}, but must be at least 1")
+    console, shape, device = Console(), SHAPES[options.shape], available_device(options.device)
+    with StageBars(console) as bars:
+        show = partial(bars.show, "steps")
+        found = measure_speed(shape, device, options.steps, options.compile, options.kernel, show)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    console.print(
+        f"{options.shape}: {shape.depth} blocks of {shape.width}, {shape.tokens} tokens, bfloat16, {name}, "
+        f"{'compiled' if options.compile else 'eager'}, attention {options.kernel}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"{found.median:.3f} s a step ({min(found.seconds):.3f} to {max(found.seconds):.3f}), "
+        f"{found.teraflops:.1f} TFLOP/s, {100 * found.teraflops / options.peak:.1f}% of {options.peak:g}, "
+        f"{found.peak / 2**30:.1f} GiB",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -143,8 +143,10 @@ class WanDiT(Transformer):
         if self.camera_in is not None:
             rays = _given(inputs.added, "rays: give the denoiser a camera condition")
             x = x + kept.once((self, "camera"), partial(self.camera_in, rays))
-        # What blocks add up is float32 at least, in any precision of the rest.
+        # What blocks add up is float32 at least, in any precision of the rest; and it lies token by token, or
+        # each block would keep the order of the convolution, in which norms and sums are slow.
         x = rearrange(x, "b d t h w -> b (t h w) d").to(torch.promote_types(x.dtype, torch.float32))
+        x = x.contiguous()
 
         vector, rows = self.told_sigma(token_sigma(inputs.sigma, self.patch, (t, h, w)))
         text, bias = kept.once((self, "text"), partial(self.padded_text, inputs.text))
