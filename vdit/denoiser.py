@@ -9,9 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vdit.conditions.camera import CameraRays
-from vdit.conditions.condition import Condition, Known
-from vdit.conditions.frames import FrameCondition
+from vdit.conditions.condition import Condition, Featured, Known
 from vdit.models.backbone import VideoBackbone
 from vdit.types import ClipBatch, DenoiserInput, Kept
 
@@ -79,14 +77,9 @@ class Denoiser(nn.Module):
         return None
 
     @property
-    def given_frames(self) -> list[FrameCondition]:
-        """The conditions that are about given frames."""
-        return [condition for condition in self._listeners() if isinstance(condition, FrameCondition)]
-
-    @property
-    def follows_camera(self) -> bool:
-        """Whether one of the conditions is a camera."""
-        return any(isinstance(condition, CameraRays) for condition in self._listeners())
+    def featured(self) -> list[Featured]:
+        """The conditions that see something of clips which can be kept."""
+        return [condition for condition in self._listeners() if isinstance(condition, Featured)]
 
     @torch.no_grad()
     def stack(self, signals: Signals, nulls: Signals) -> Signals:

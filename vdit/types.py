@@ -63,12 +63,14 @@ class Clip:
         pixels: RGB frames in [-1, 1].
         fps: frames per second.
         caption: the text that describes it; may be empty.
+        cameras: one a frame, where they are known.
     """
 
     id: str
     pixels: Float[Tensor, "c t h w"]
     fps: float
     caption: str
+    cameras: Cameras | None = None
 
 
 @runtime_checkable
@@ -114,6 +116,7 @@ class ClipBatch:
         fps: frames per second of each clip.
         pixels: RGB in [-1, 1].
         latents: normalised codec latents.
+        given: frames that are given; those of `pixels` that a condition is about, where it is None.
         cameras: one a frame of each clip.
         features: what frozen networks made of the clips for a condition, by its name.
     """
@@ -123,6 +126,7 @@ class ClipBatch:
     fps: Float[Tensor, "b"]
     pixels: Float[Tensor, "b c t h w"] | None = None
     latents: Float[Tensor, "b c_latent t_latent h_latent w_latent"] | None = None
+    given: Given | None = None
     cameras: Cameras | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -136,6 +140,12 @@ class ClipBatch:
             fps=self.fps.to(device),
             pixels=None if self.pixels is None else self.pixels.to(device),
             latents=None if self.latents is None else self.latents.to(device),
+            given=None
+            if self.given is None
+            else Given(self.given.pixels.to(device), self.given.mask.to(device)),
+            cameras=None
+            if self.cameras is None
+            else Cameras(self.cameras.intrinsics.to(device), self.cameras.c2w.to(device)),
             features={name: value.to(device) for name, value in self.features.items()},
         )
 

@@ -1,5 +1,7 @@
 """Given frames: the layouts of the published models, and what known latents mean for loss and solver."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -55,7 +57,7 @@ def test_channels_are_the_mask_and_the_latents_of_a_clip_that_is_grey_elsewhere(
     places, at, codec: TiledCodec
 ):
     condition, pixels = ImageChannels(places), clips()
-    found = condition.feature(condition.given(pixels), codec)
+    found = condition.seen(condition.given(pixels), codec)
     grey = torch.zeros_like(pixels)
     grey[:, :, at] = pixels[:, :, at]
     assert found.shape == (2, 8, 3, 2, 3)
@@ -67,14 +69,14 @@ def test_channels_are_the_mask_and_the_latents_of_a_clip_that_is_grey_elsewhere(
 
 def test_without_a_mask_the_latents_are_those_of_the_image_alone(codec: TiledCodec):
     condition, pixels = ImageChannels(mask=False), clips()
-    found = condition.feature(condition.given(pixels), codec)
+    found = condition.seen(condition.given(pixels), codec)
     torch.testing.assert_close(found[:, :, :1], codec.encode(pixels[:, :, :1]))
     assert found[:, :, 1:].eq(0).all()
 
 
 def test_tokens_of_both_images_stand_one_after_the_other(codec: TiledCodec):
     condition, pixels = ImageTokens(Means(), "first_and_last"), clips()
-    found = condition.feature(condition.given(pixels), codec)
+    found = condition.seen(condition.given(pixels), codec)
     assert found.shape == (2, 6, 5)
     means = pixels.mean(dim=(1, 3, 4))  # b t
     torch.testing.assert_close(found[:, [1, 4], 0], means[:, [0, -1]])
@@ -83,7 +85,7 @@ def test_tokens_of_both_images_stand_one_after_the_other(codec: TiledCodec):
 
 def known(codec: TiledCodec) -> tuple[KnownFrames, torch.Tensor]:
     condition = KnownFrames()
-    return condition, condition.feature(condition.given(clips()), codec)
+    return condition, condition.seen(condition.given(clips()), codec)
 
 
 def test_known_latents_are_clean_and_have_no_sigma(codec: TiledCodec):
@@ -123,6 +125,25 @@ def test_a_condition_that_is_hidden_leaves_a_model_of_text_alone(codec: TiledCod
     assert torch.equal(mixed[1], signal[1])
 
 
+def asked(given: Given | None) -> ClipBatch:
+    return ClipBatch(("a",), ("",), torch.ones(1), given=given)
+
+
+def test_what_is_given_counts_before_what_the_clip_shows(codec: TiledCodec):
+    condition, pixels = ImageChannels(), clips()[:1]
+    other = condition.given(-pixels)
+    batch = ClipBatch(("a",), ("",), torch.ones(1), pixels=pixels)
+    torch.testing.assert_close(
+        condition.feature(batch, codec), condition.seen(condition.given(pixels), codec)
+    )
+    torch.testing.assert_close(
+        condition.feature(dataclasses.replace(batch, given=other), codec), condition.seen(other, codec)
+    )
+    with pytest.raises(InputError, match="and got none"):
+        condition.check(asked(None))
+    KnownFrames().check(asked(None))
+
+
 @pytest.mark.parametrize(
     ("condition", "places", "told"),
     [
@@ -136,7 +157,7 @@ def test_frames_at_other_places_are_refused(condition, places: list[int], told: 
     mask = torch.zeros(1, 9, dtype=torch.bool)
     mask[:, places] = True
     with pytest.raises(InputError, match=told):
-        condition.check(Given(torch.zeros(1, 3, 9, 16, 24), mask))
+        condition.check(asked(Given(torch.zeros(1, 3, 9, 16, 24), mask)))
 
 
 def test_a_step_reads_features_and_hides_them(codec: TiledCodec):

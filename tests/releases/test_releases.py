@@ -96,7 +96,7 @@ def trained(model: Path, out: str, *more: str) -> int:
         "frames": 5,
         "height": 32,
         "width": 64,
-        "level": {"class_path": "vdit.world.flat.Flat"},
+        "level": {"class_path": "vdit.world.room.Room"},
     }
     part = {"class_path": "vdit.world.source.WorldSource", "init_args": world}
     config = {
@@ -111,11 +111,12 @@ def trained(model: Path, out: str, *more: str) -> int:
     return run_command(train, ["--config", f"{out}.yaml", *more])
 
 
-@pytest.mark.parametrize("variant", [name for name in SAMPLED if "camera" not in name])
+@pytest.mark.parametrize("variant", SAMPLED)
 def test_every_variant_is_fine_tuned_and_given_out(variant: str, tiny: Callable[[str], Path], here: Path):
     model = tiny(variant)
     assert trained(model, "run") == 0
-    assert run_command(export, ["--from", "run", "--layout", "diffusers", "--to", "out"]) == 0
+    layout = LAYOUTS[variant][-1]
+    assert run_command(export, ["--from", "run", "--layout", layout, "--to", "out"]) == 0
     assert taken_in(here / "out", model, "again") == 0
     shares = []
     for role in ("backbone", "high", "low"):
@@ -128,6 +129,18 @@ def test_every_variant_is_fine_tuned_and_given_out(variant: str, tiny: Callable[
     assert max(shares) > 0.9  # of two experts, one may not have been asked in two steps
     line = ["--run", "run", "--prompt", "a red star", "--out", "clips", *asked(variant)]
     assert run_command(sample, line) == 0
+
+
+def test_a_model_that_follows_a_camera_is_not_trained_on_clips_without(
+    tiny: Callable[[str], Path], here: Path, capsys: pytest.CaptureFixture[str]
+):
+    flat = {"class_path": "vdit.world.flat.Flat"}
+    for part in ("train", "held_out"):
+        (here / f"{part}.yaml").write_text(yaml.safe_dump(flat))
+    more = [f"--data.{part}.init_args.level={part}.yaml" for part in ("train", "held_out")]
+    assert trained(tiny("wan_2_1_fun_camera"), "run", *more) == 2
+    assert "give one with --camera, or clips that know theirs" in capsys.readouterr().err
+    assert not (here / "run").exists()
 
 
 def test_bfloat16_trains_near_float32(tiny: Callable[[str], Path], here: Path):

@@ -33,8 +33,8 @@ class Letters(TextEncoder):
 
 def backbone(seed: int = 0) -> WanDiT:
     torch.manual_seed(seed)
-    sizes = {"text_width": 6, "text_length": 9, "width": 24, "hidden": 32, "heads": 2, "depth": 2}
-    model = WanDiT(latent_channels=4, sigma_channels=16, **sizes)
+    sizes: dict[str, Any] = {"text_width": 6, "text_length": 9, "width": 24, "hidden": 32, "heads": 2}
+    model = WanDiT(latent_channels=4, sigma_channels=16, depth=2, **sizes)
     for value in model.parameters():
         torch.nn.init.normal_(value, std=0.3)
     return model.requires_grad_(False)

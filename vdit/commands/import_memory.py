@@ -98,11 +98,9 @@ def _peak(work: str, arguments: list[str]) -> int:
 
 def _release(folder: Path, size: int) -> int:
     """A release in the layout of diffusers; bytes of its transformer."""
-    settings = {"width": WIDTH, "hidden": HIDDEN, "heads": 12, "text_width": 64, "latent_channels": 4}
     with torch.device("meta"):
-        empty, one = WanDiT(**settings, depth=0), WanDiT(**settings, depth=1)
-        rest, block = _bytes(empty), _bytes(one) - _bytes(empty)
-        model = WanDiT(**settings, depth=max(1, (size - rest) // block))
+        rest = _bytes(_model(0))
+        model = _model(max(1, (size - rest) // (_bytes(_model(1)) - rest)))
     place = folder / "transformer"
     place.mkdir(parents=True)
     save_shards(_random(model), place, "diffusion_pytorch_model", largest=max(2**28, size // 4))
@@ -118,6 +116,10 @@ def _release(folder: Path, size: int) -> int:
     save_tensors(dict(encoder.named_parameters()), text / "model.safetensors", {"format": "pt"})
     (folder / "model_index.json").write_text("{}")
     return _bytes(model)
+
+
+def _model(depth: int) -> WanDiT:
+    return WanDiT(width=WIDTH, hidden=HIDDEN, heads=12, text_width=64, latent_channels=4, depth=depth)
 
 
 def _random(model: WanDiT) -> Iterator[tuple[str, Tensor]]:

@@ -115,8 +115,7 @@ def measure_speed(
     if compiled:
         for block in model.blocks:
             block.compile()
-    fused = {"fused": True} if device.type == "cuda" else {}
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, **fused)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=device.type == "cuda")
     inputs = _inputs(shape, device)
     backend = KERNELS[kernel]
     seconds = []

@@ -3,18 +3,23 @@
 from dataclasses import replace
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.conditions.condition import Rows
+from vdit.codecs.tiling import TiledCodec
+from vdit.conditions.condition import Featured
 from vdit.conditions.rays import grouped, plucker
-from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
+from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot
 
 __all__ = ["CameraRays"]
 
 
-class CameraRays(Rows):
+class CameraRays(Featured):
     """Asks for a path of the camera. Its null is zeros, which no ray is.
+
+    What is kept of a clip are its cameras, twenty numbers a frame; the rays of all pixels are made of them
+    when they are needed.
 
     Args:
         stride_t: pixel frames of a latent frame.
@@ -24,21 +29,34 @@ class CameraRays(Rows):
 
     name = "camera"
     slot = Slot.ADDED
+    asks = "camera"
 
     def __init__(self, stride_t: int = 4, stride_s: int = 8, drop: float = 0.1) -> None:
         super().__init__(drop)
         self.stride_t, self.stride_s = stride_t, stride_s
 
-    def signal(self, batch: ClipBatch) -> Float[Tensor, "b c t h w"]:
+    @property
+    def fingerprint(self) -> str:
+        return "cameras of clips"
+
+    def check(self, batch: ClipBatch) -> None:
         if batch.cameras is None:
             raise InputError("this model follows a camera: give one with --camera, or clips that know theirs")
-        if batch.latents is None:
-            raise InputError("the size of rays is that of the latents, and the batch has none")
+
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b t twenty"]:
+        self.check(batch)
+        assert batch.cameras is not None  # just checked
+        poses = rearrange(batch.cameras.c2w, "b t i j -> b t (i j)")
+        return torch.cat([batch.cameras.intrinsics, poses], dim=-1).float()
+
+    def signal(self, batch: ClipBatch) -> Float[Tensor, "b c t h w"]:
+        told = batch.features[self.name].to(batch.fps.device)
+        assert batch.latents is not None  # noise in sampling: it has the size
         t, h, w = batch.latents.shape[2:]
-        if (frames := batch.cameras.c2w.shape[-3]) != 1 + self.stride_t * (t - 1):
+        if (frames := told.shape[1]) != 1 + self.stride_t * (t - 1):
             raise InputError(f"the camera has {frames} frames, and the clip {1 + self.stride_t * (t - 1)}")
-        rays = plucker(batch.cameras, h * self.stride_s, w * self.stride_s)
-        return grouped(rays, self.stride_t).to(batch.fps.device, torch.float32)
+        cameras = Cameras(told[..., :4], rearrange(told[..., 4:], "b t (i j) -> b t i j", i=4))
+        return grouped(plucker(cameras, h * self.stride_s, w * self.stride_s), self.stride_t)
 
     def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, added=signal)

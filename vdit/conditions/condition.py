@@ -1,15 +1,16 @@
 """What every condition has in common."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vdit.codecs.tiling import TiledCodec
 from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
 
-__all__ = ["Condition", "Known", "Rows"]
+__all__ = ["Condition", "Featured", "Known", "Rows"]
 
 Signal = TypeVar("Signal")
 
@@ -80,3 +81,26 @@ class Rows(Condition[Tensor]):
 
     def stack(self, signal: Tensor, null: Tensor) -> Tensor:
         return torch.cat([signal, null])
+
+
+class Featured(Rows):
+    """A condition that sees of clips what can be computed before training, and kept: one row a clip.
+
+    Attributes:
+        asks: what a user gives for it.
+    """
+
+    asks: Literal["frames", "camera"]
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names all that a feature depends on beside the codec and the clip."""
+
+    @abstractmethod
+    def check(self, batch: ClipBatch) -> None:
+        """Refuse what is given at other places, or not at all. Raises InputError."""
+
+    @abstractmethod
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
+        """What is seen of whole clips in training, of what is given in sampling; without gradient."""

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.conditions.condition import Known, Rows
+from vdit.conditions.condition import Featured, Known
 from vdit.text.encoder import ImageEncoder
 from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
 
@@ -24,7 +24,7 @@ Places = Literal["first", "first_and_last"]
 AT: Mapping[str, tuple[int, ...]] = MappingProxyType({"first": (0,), "first_and_last": (0, -1)})
 
 
-class FrameCondition(Rows):
+class FrameCondition(Featured):
     """A condition on given frames. What frozen networks make of them, the feature, can be kept.
 
     Args:
@@ -32,13 +32,14 @@ class FrameCondition(Rows):
         drop: probability of training a clip without them.
     """
 
+    asks = "frames"
+
     def __init__(self, places: Places = "first", drop: float = 0.0) -> None:
         super().__init__(drop)
         self.places: Places = places
 
     @property
     def fingerprint(self) -> str:
-        """Names all that a feature depends on beside the codec and the clip."""
         return hashlib.sha256(f"{type(self).__name__} {self.places} {self.settings()}".encode()).hexdigest()
 
     def settings(self) -> str:
@@ -52,11 +53,11 @@ class FrameCondition(Rows):
         mask[:, list(AT[self.places])] = True
         return Given(pixels * rearrange(mask, "b t -> b 1 t 1 1"), mask)
 
-    def check(self, given: Given) -> None:
-        """Refuse frames at other places. Raises InputError."""
-        wanted = self.given(torch.zeros_like(given.pixels)).mask
-        if not torch.equal(wanted, given.mask):
-            at = sorted(set(given.mask.nonzero()[:, 1].tolist()))
+    def check(self, batch: ClipBatch) -> None:
+        given = batch.given
+        wanted = None if given is None else self.given(torch.zeros_like(given.pixels)).mask
+        if given is None or wanted is None or not torch.equal(wanted, given.mask):
+            at = [] if given is None else sorted(set(given.mask.nonzero()[:, 1].tolist()))
             what = (
                 "a first frame (--image)"
                 if self.places == "first"
@@ -64,8 +65,14 @@ class FrameCondition(Rows):
             )
             raise InputError(f"this model is to be given {what}, and got {f'frames {at}' if at else 'none'}")
 
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
+        if batch.given is not None:
+            return self.seen(batch.given, codec)
+        assert batch.pixels is not None  # whole clips, where nothing is given
+        return self.seen(self.given(batch.pixels), codec)
+
     @abstractmethod
-    def feature(self, given: Given, codec: TiledCodec) -> Tensor:
+    def seen(self, given: Given, codec: TiledCodec) -> Tensor:
         """What the model is to see of given frames, one row a clip; by frozen networks, without gradient."""
 
     def signal(self, batch: ClipBatch) -> Tensor:
@@ -94,7 +101,7 @@ class ImageChannels(FrameCondition):
     def settings(self) -> str:
         return "" if self.mask else "alone"
 
-    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_extra t h w"]:
+    def seen(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_extra t h w"]:
         if not self.mask:
             return alone(given, codec)
         latents = codec.encode(given.pixels)
@@ -125,7 +132,7 @@ class ImageTokens(FrameCondition):
     def settings(self) -> str:
         return self.encoder.fingerprint
 
-    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b k d"]:
+    def seen(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b k d"]:
         tokens = [self.encoder.encode(given.pixels[:, :, place]) for place in AT[self.places]]
         return torch.cat(tokens, dim=1).to(given.pixels.device)
 
@@ -146,7 +153,7 @@ class KnownFrames(FrameCondition):
     def __init__(self, drop: float = 0.0) -> None:
         super().__init__("first", drop)
 
-    def feature(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_mask t h w"]:
+    def seen(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_mask t h w"]:
         latents = alone(given, codec)
         mask = torch.zeros_like(latents[:, :1])
         mask[:, :, 0] = given.mask[:, 0].to(mask.dtype).view(-1, 1, 1, 1)
@@ -155,9 +162,15 @@ class KnownFrames(FrameCondition):
     def known(self, signal: Tensor) -> Known:
         return Known(signal[:, 1:], signal[:, :1])
 
-    def check(self, given: Given) -> None:
-        if given.mask.any():  # without any it is a model of text alone
-            super().check(given)
+    def check(self, batch: ClipBatch) -> None:
+        if batch.given is not None:  # without any it is a model of text alone
+            super().check(batch)
+
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
+        if batch.given is None and batch.pixels is None:
+            assert batch.latents is not None  # of the size asked for
+            return torch.zeros_like(torch.cat([batch.latents[:, :1], batch.latents], dim=1))
+        return super().feature(batch, codec)
 
     def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         known = self.known(signal)

@@ -24,11 +24,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vdit.data.stack import LatentClip, stack
-from vdit.types import Clip, ClipSource, InputError
+from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["Encode", "FeaturedSource", "LatentCache", "LatentSource"]
 
 Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b *latent"]]
+Compute = Callable[[ClipBatch], Float[Tensor, "b *feature"]]
 Progress = Callable[[int, int], None]
 
 # The header of a safetensors file names offsets that are known only at the end, so its place is kept free.
@@ -156,13 +157,29 @@ class LatentCache:
         Raises:
             InputError: the disk is too small or full, the clips differ in shape, or latents are not finite.
         """
-        key = self._key(source.fingerprint, codec_fingerprint)
-        path = self.path(source.fingerprint, codec_fingerprint)
+
+        def encoded(batch: ClipBatch) -> Tensor:
+            assert batch.pixels is not None  # clips have pixels
+            return encode(batch.pixels)
+
+        return self.compute(source, encoded, codec_fingerprint, batch, progress)
+
+    def compute(
+        self,
+        source: ClipSource,
+        compute: Compute,
+        fingerprint: str,
+        batch: int = 4,
+        progress: Progress | None = None,
+    ) -> LatentSource:
+        """As `encode`, of anything that has a row a clip; `fingerprint` changes with what `compute` gives."""
+        key = self._key(source.fingerprint, fingerprint)
+        path = self.path(source.fingerprint, fingerprint)
         if path.exists():
             return LatentSource(path, key)
         if not len(source):
             raise InputError("there are no clips to encode; give a source with at least one")
-        batches = _encoded(source, encode, batch, self.dtype)
+        batches = _encoded(source, compute, batch, self.dtype)
         first = next(batches)
         needed = len(source) * first[1][0].nbytes
         with _written_aside(path, needed) as file:
@@ -196,14 +213,12 @@ def _write(
     file.write(_header(key, (total, *shape), dtype, written))
 
 
-def _encoded(source: ClipSource, encode: Encode, batch: int, dtype: torch.dtype) -> Iterator[_Batch]:
+def _encoded(source: ClipSource, compute: Compute, batch: int, dtype: torch.dtype) -> Iterator[_Batch]:
     """Clips and their latents in main memory, a batch at a time."""
     for start in range(0, len(source), batch):
         clips = [source[number] for number in range(start, min(start + batch, len(source)))]
-        pixels = stack(clips).pixels
-        assert pixels is not None  # clips have pixels
         with torch.no_grad():
-            latents = encode(pixels).to("cpu", dtype).contiguous()
+            latents = compute(stack(clips)).to("cpu", dtype).contiguous()
         for clip, one in zip(clips, latents, strict=True):
             if not torch.isfinite(one).all():
                 raise InputError(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.types import Clip, ClipBatch, InputError
+from vdit.types import Cameras, Clip, ClipBatch, InputError
 
 __all__ = ["LatentClip", "stack"]
 
@@ -43,6 +43,7 @@ def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
                 f"clips of one batch must have one shape, but {items[0].id} is {tuple(first.shape)} "
                 f"and {item.id} is {tuple(tensor.shape)}"
             )
+    cameras = [item.cameras for item in items if isinstance(item, Clip) and item.cameras is not None]
     features = [item.features for item in items if isinstance(item, LatentClip)]
     return ClipBatch(
         ids=tuple(item.id for item in items),
@@ -50,7 +51,14 @@ def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
         fps=torch.tensor([item.fps for item in items], dtype=torch.float32),
         pixels=torch.stack(pixels) if pixels else None,
         latents=torch.stack(latents).float() if latents else None,
+        cameras=_stacked(cameras) if len(cameras) == len(items) else None,
         features={name: torch.stack([one[name] for one in features]).float() for name in features[0]}
         if features
         else {},
+    )
+
+
+def _stacked(cameras: Sequence[Cameras]) -> Cameras:
+    return Cameras(
+        torch.stack([each.intrinsics for each in cameras]), torch.stack([each.c2w for each in cameras])
     )

@@ -155,16 +155,15 @@ class Sampler:
     ) -> Float[Tensor, "b c t h w"]:
         """Normalised latents of one clip a prompt."""
         noise = self.noise(seeds)
-        if wish.cameras is not None and not self.denoiser.follows_camera:
-            raise InputError("this model follows no camera: leave it out, or give a model that does")
         batch = ClipBatch(
             ids=tuple(map(str, seeds)),
             captions=tuple(prompts),
-            fps=torch.full((len(prompts),), self.sampling.fps, device=self.device),
+            fps=torch.full((len(prompts),), self.sampling.fps),
             latents=noise,
+            given=wish.given,
             cameras=wish.cameras,
-            features=self.features(wish.given, len(prompts)),
-        )
+        ).to(self.device)
+        batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
         against = self.denoiser.signals(replace(batch, captions=(self.sampling.negative,) * len(prompts)))
         both = self.denoiser.stack(asked, against)
@@ -185,19 +184,18 @@ class Sampler:
         known = self.denoiser.known(asked)
         return latents if known is None else torch.lerp(latents, known.latents, known.mask)
 
-    def features(self, given: Given | None, count: int) -> dict[str, Tensor]:
-        """What the conditions on frames see of given ones. Raises InputError where those are not theirs."""
-        if given is None:
-            shape = (count, 3, self.sampling.frames, self.sampling.height, self.sampling.width)
-            given = Given(torch.zeros(shape), torch.zeros(shape[0], shape[2], dtype=torch.bool))
-        conditions = self.denoiser.given_frames
-        if given.mask.any() and not conditions:
+    def features(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """What the conditions see of what is given. Raises InputError where that is not theirs."""
+        conditions = self.denoiser.featured
+        asks = {condition.asks for condition in conditions}
+        if batch.given is not None and "frames" not in asks:
             raise InputError("this model takes no images: leave them out, or give a model that does")
+        if batch.cameras is not None and "camera" not in asks:
+            raise InputError("this model follows no camera: leave it out, or give a model that does")
         for condition in conditions:
-            condition.check(given)
+            condition.check(batch)
         codec = TiledCodec(self.codec, self.sampling.memory)
-        here = Given(given.pixels.to(self.device), given.mask.to(self.device))
-        return {condition.name: condition.feature(here, codec) for condition in conditions}
+        return {condition.name: condition.feature(batch, codec) for condition in conditions}
 
     @torch.inference_mode()
     def sample(

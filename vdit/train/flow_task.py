@@ -14,7 +14,7 @@ from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
-from vdit.conditions.condition import Condition
+from vdit.conditions.condition import Condition, Featured
 from vdit.conditions.frames import FrameCondition
 from vdit.data.latents import FeaturedSource, LatentCache
 from vdit.data.loader import ItemSource
@@ -37,7 +37,7 @@ from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import Clip, ClipBatch, ClipSource, InputError
+from vdit.types import Cameras, Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["FlowTask"]
 
@@ -118,10 +118,10 @@ class FlowTask(Task):
             size = self.codec.latent_size(*source[0].pixels.shape[1:])
             self.denoiser.backbone.check_shape(*size)
         self.sampler(self.sampling)
-        if self.denoiser.follows_camera:
-            raise InputError(
-                "a model that follows a camera is trained on clips that know theirs: none do yet"
-            )
+        for source in (data.train, data.held_out):
+            for condition in self.denoiser.featured:
+                if condition.asks == "camera":  # of frames there are always enough
+                    condition.check(stack([source[0]]))
 
     def prepare(self, session: Session) -> Work:
         if session.engine.main:
@@ -150,8 +150,8 @@ class FlowTask(Task):
                 progress=partial(bars.show, title),
             )
             features = {}
-            for condition in self.denoiser.given_frames:
-                features[condition.name] = cache.encode(
+            for condition in self.denoiser.featured:
+                features[condition.name] = cache.compute(
                     source,
                     partial(self.feature, condition, device),
                     fingerprint + condition.fingerprint,
@@ -160,10 +160,9 @@ class FlowTask(Task):
                 )
         return FeaturedSource(latents, features) if features else latents
 
-    def feature(self, condition: FrameCondition, device: torch.device, pixels: Tensor) -> Tensor:
+    def feature(self, condition: Featured, device: torch.device, batch: ClipBatch) -> Tensor:
         """What a condition sees of whole clips in training."""
-        codec = TiledCodec(self.codec, self.sampling.memory)
-        return condition.feature(condition.given(pixels.to(device)), codec)
+        return condition.feature(batch.to(device), TiledCodec(self.codec, self.sampling.memory))
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps
@@ -185,14 +184,18 @@ class FlowTask(Task):
         return {"loss": mean, **{f"loss_at_sigma_{sigma}": value for sigma, value in by_sigma.items()}}
 
     def wish(self, clips: Sequence[Clip]) -> Wish:
-        """What clips that are drawn are given of held-out ones: the frames that the model listens to."""
-        if not self.denoiser.given_frames:
-            return Wish()
-        pixels = stack(clips).pixels
-        assert pixels is not None  # clips have pixels
-        size = (self.sampling.frames, self.sampling.height, self.sampling.width)
-        whole = F.interpolate(pixels, size=size, mode="trilinear", align_corners=True)
-        return Wish(self.denoiser.given_frames[0].given(whole))
+        """What clips that are drawn are given of held-out ones: frames and cameras, if it hears any."""
+        asks = {condition.asks: condition for condition in self.denoiser.featured}
+        batch, t = stack(clips), self.sampling.frames
+        given = cameras = None
+        if isinstance(frames := asks.get("frames"), FrameCondition):
+            assert batch.pixels is not None  # clips have pixels
+            size = (t, self.sampling.height, self.sampling.width)
+            given = frames.given(F.interpolate(batch.pixels, size=size, mode="trilinear", align_corners=True))
+        if "camera" in asks and batch.cameras is not None:
+            at = torch.linspace(0, batch.cameras.c2w.shape[1] - 1, t).round().long()
+            cameras = Cameras(batch.cameras.intrinsics[:, at], batch.cameras.c2w[:, at])
+        return Wish(given, cameras)
 
     def draw(self, session: Session, folder: Path) -> None:
         """Clips for held-out captions, always from the same noise."""

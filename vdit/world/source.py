@@ -109,4 +109,5 @@ class WorldSource:
             pixels=rendering.pixels,
             fps=self._fps,
             caption=captions.short if self._caption == "short" else captions.dense,
+            cameras=rendering.cameras,
         )
