@@ -18,6 +18,8 @@ class Scale(VideoBackbone):
         self.weight = nn.Parameter(torch.tensor(weight))
         self.calls: list[int] = []
 
+    def lower(self, dtype: torch.dtype) -> None: ...
+
     def check_shape(self, t: int, h: int, w: int) -> None:
         if h % 2:
             raise InputError("odd")

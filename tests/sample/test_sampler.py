@@ -130,3 +130,16 @@ def test_what_a_model_has_no_use_for_is_refused():
         sampler().latents(["a"], [0], wish=Wish(cameras=cameras))
     with pytest.raises(InputError, match=r"sampling\.boundary is 2, but must lie in \[0, 1\]"):
         Sampling(boundary=2)
+
+
+@pytest.mark.parametrize("experts", [False, True])
+def test_lower_precision_is_near(experts: bool):
+    def model() -> Any:
+        return SigmaExperts(backbone(0), backbone(1), boundary=0.5) if experts else backbone(0)
+
+    exact, near = sampler(model=model(), guidance=2.0), sampler(model=model(), guidance=2.0)
+    near.denoiser.backbone.lower(torch.bfloat16)
+    clip, close = (each.latents(["abc"], [0]) for each in (exact, near))
+    assert close.dtype is torch.float32
+    assert not torch.equal(clip, close)
+    assert (clip - close).square().mean() < 0.01 * clip.square().mean()

@@ -1,6 +1,6 @@
 """Low-rank updates of linear layers (LoRA), by the library peft."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -99,10 +99,6 @@ class _Merged(WeightSource):
 
     def entries(self) -> Mapping[str, Entry]:
         return self.base.entries()
-
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name in self.entries():
-            yield name, self.tensor(name)
 
     def tensor(self, name: str) -> Tensor:
         weight = self.base.tensor(name)

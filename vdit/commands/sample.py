@@ -21,6 +21,8 @@ from vdit.commands.options import add_sampling_options, check_sampling_options, 
 from vdit.types import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from vdit.sample.sampler import Sampling, Wish
 
 __all__ = ["main"]
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         opened = load_model(Path(options.model), options.device)
     else:
         opened = load_trained(Path(options.run), options.checkpoint, options.device)
+    if precision := _precision(options):
+        opened.task.denoiser.backbone.lower(precision)
     sampling = _overridden(opened.sampling, options)
     sampler = opened.task.sampler(sampling)
     wish = _wish(options, sampling)
@@ -106,6 +110,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))
     parser.add_argument("--memory", type=float, help="GiB that decoding may take; larger clips go in pieces")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of matrix products; auto: bfloat16 for a --model on an accelerator",
+    )
     parser.add_argument("--negative", help="the prompt that guidance leads away from")
     parser.add_argument("--image", help="the first frame, for models that take one")
     parser.add_argument("--last-image", help="the last frame, for models that take one")
@@ -149,6 +159,17 @@ def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
         if (value := getattr(options, name)) is not None:
             changed[name] = value
     return replace(sampling, **changed)
+
+
+def _precision(options: Namespace) -> "torch.dtype | None":
+    """What matrix products are computed in, unless it is what the weights are."""
+    import torch
+
+    from vdit.devices import available_device
+
+    accelerated = bool(options.model) and available_device(options.device).type != "cpu"
+    low = options.precision == "bfloat16" or (options.precision == "auto" and accelerated)
+    return torch.bfloat16 if low else None
 
 
 def _wish(options: Namespace, sampling: "Sampling") -> "Wish":

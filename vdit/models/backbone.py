@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -48,11 +49,13 @@ class VideoBackbone(nn.Module, ABC):
         slots: the kinds of conditions it accepts.
         latent_channels: channels of the latents it works on.
         text_width: channels of the text tokens it reads.
+        arithmetic: of its matrix products outside training, which Fabric sees to.
     """
 
     slots: frozenset[Slot]
     latent_channels: int
     text_width: int
+    arithmetic: torch.dtype = torch.float32
 
     @abstractmethod
     def forward(self, inputs: DenoiserInput) -> Float[Tensor, "b c t h w"]:
@@ -61,6 +64,10 @@ class VideoBackbone(nn.Module, ABC):
     @abstractmethod
     def check_shape(self, t: int, h: int, w: int) -> None:
         """Refuse latent sizes the patches do not divide. Raises InputError."""
+
+    @abstractmethod
+    def lower(self, dtype: torch.dtype) -> None:
+        """Compute matrix products in `dtype` from now on, with weights of it where most of them are."""
 
     def check_slots(self, wanted: frozenset[Slot]) -> None:
         """Refuse conditions this family has no place for. Raises InputError."""
@@ -79,6 +86,12 @@ class Transformer(VideoBackbone):
     """
 
     blocks: nn.ModuleList
+
+    def lower(self, dtype: torch.dtype) -> None:
+        self.arithmetic = dtype
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                layer.to(dtype)
 
     @abstractmethod
     def embed(self, inputs: DenoiserInput) -> tuple[Float[Tensor, "b n d"], Stream]:

@@ -49,6 +49,11 @@ class SigmaExperts(VideoBackbone):
         self.high.check_shape(t, h, w)
         self.low.check_shape(t, h, w)
 
+    def lower(self, dtype: torch.dtype) -> None:
+        self.arithmetic = dtype
+        self.high.lower(dtype)
+        self.low.lower(dtype)
+
     def forward(self, inputs: DenoiserInput) -> Float[Tensor, "b c t h w"]:
         noisy = inputs.sigma.amax(dim=(1, 2, 3)) >= self.boundary  # b
         velocity = torch.zeros_like(inputs.latents)  # b c t h w

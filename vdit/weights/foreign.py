@@ -1,6 +1,6 @@
 """What third parties do to published weights: prefixes before all names, and numbers of eight bits."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -72,11 +72,6 @@ class _Stripped(WeightSource):
             name.removeprefix(self.prefix): entry for name, entry in found if name.startswith(self.prefix)
         }
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.source.tensors():
-            if name.startswith(self.prefix):
-                yield name.removeprefix(self.prefix), tensor
-
     def tensor(self, name: str) -> Tensor:
         return self.source.tensor(self.prefix + name)
 
@@ -94,10 +89,6 @@ class _Unscaled(WeightSource):
             for name, entry in self.source.entries().items()
             if name not in MARKS and not name.endswith((*SCALES, *BESIDE))
         }
-
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name in self.entries():
-            yield name, self.tensor(name)
 
     def tensor(self, name: str) -> Tensor:
         value = self.source.tensor(name)

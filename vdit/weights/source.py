@@ -60,12 +60,13 @@ class WeightSource(ABC):
         """Every tensor's shape and precision by its name, in the order of the files."""
 
     @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor with its name, one in memory at a time where the format allows."""
-
-    @abstractmethod
     def tensor(self, name: str) -> Tensor:
         """One tensor."""
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor with its name, one in memory at a time where the format allows."""
+        for name in self.entries():
+            yield name, self.tensor(name)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by its name."""
@@ -75,7 +76,6 @@ class WeightSource(ABC):
 class _Safetensors(WeightSource):
     def __init__(self, path: Path, files: list[Path]) -> None:
         super().__init__(path)
-        self.files = files
         self.places: dict[str, Path] = {}
         self._entries: dict[str, Entry] = {}
         for file in files:
@@ -91,13 +91,8 @@ class _Safetensors(WeightSource):
     def entries(self) -> Mapping[str, Entry]:
         return self._entries
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for file in self.files:
-            # A file is opened anew for every tensor: what is read of an open one stays in memory.
-            for name in [name for name, place in self.places.items() if place == file]:
-                yield name, self.tensor(name)
-
     def tensor(self, name: str) -> Tensor:
+        # The file is opened anew for every tensor: what is read of an open one stays in memory.
         with safe_open(self.places[name], framework="pt") as opened:
             return opened.get_tensor(name)
 
@@ -122,9 +117,6 @@ class _Pickle(WeightSource):
 
     def entries(self) -> Mapping[str, Entry]:
         return {name: Entry(tuple(tensor.shape), tensor.dtype) for name, tensor in self._tensors.items()}
-
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self._tensors.items()
 
     def tensor(self, name: str) -> Tensor:
         return self._tensors[name]
