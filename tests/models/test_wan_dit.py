@@ -280,3 +280,15 @@ def test_a_camera_is_added_to_the_patches():
         model(told(text))
     with pytest.raises(InputError, match="no layout in diffusers"):
         written_config(model, "diffusers")
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_block_compiles_to_one_graph(training: bool):
+    model, text = small(extra_channels=3, image_width=5), prompt((3, 10), 10)
+    inputs = told(text, channels=torch.randn(2, 3, 3, 4, 6), image_tokens=torch.randn(2, 7, 5))
+    model.requires_grad_(training)
+    with torch.set_grad_enabled(training):
+        expected = model(inputs)
+        for block in model.blocks:
+            block.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(model(inputs), expected, atol=1e-5, rtol=1e-4)

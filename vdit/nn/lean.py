@@ -28,9 +28,6 @@ def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> Iterator[Non
         value: what layers inside read.
         compute: gives it again, from what is kept anyway; called once, however many layers read it.
     """
-    if _plain(value):
-        yield
-        return
     place, size, dtype = value.data_ptr(), value.numel(), value.dtype
     readers, ready = 0, None
 
@@ -61,6 +58,8 @@ def lean_branch(x: Tensor, norm: Callable[[Tensor], Tensor], layers: Callable[[T
     Under autocast that result has its precision, so that all layers that read it share one copy.
     """
     y = _lowered(norm(x))
+    if _plain(y):
+        return layers(y)
     with computed_again(y, lambda: _lowered(norm(x))):
         return layers(y)
 
@@ -96,6 +95,8 @@ class LeanMLP(MLP):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         hidden = self.up(x)
         active = self.act(hidden)
+        if _plain(active):
+            return self.down(active)
         with computed_again(active, lambda: self.act(hidden)):
             return self.down(active)
 
