@@ -8,6 +8,11 @@ from vdit.nn.lean import LeanMLP, LeanRMSNorm, lean_branch, norm_modulate
 from vdit.nn.mlp import MLP
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vdit.nn.lean.SMALL", 0)
+
+
 def gradients(outputs: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     weight = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9)).to(outputs.dtype)
     return list(torch.autograd.grad((outputs * weight).sum(), inputs))
@@ -101,3 +106,13 @@ def test_lean_norms_keep_their_input_alone():
     )  # mean and deviation
     norm = LeanRMSNorm(8, eps=1e-6)
     assert kept_bytes(lambda: norm(x), x, norm.weight) == 4 * 100
+
+
+def test_small_tensors_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vdit.nn.lean.SMALL", 2**18)
+    x, norm = torch.randn(2, 50, 8, requires_grad=True), LeanRMSNorm(8, eps=1e-6)
+    plain = nn.RMSNorm(8, eps=1e-6)
+    assert kept_bytes(lambda: norm(x), x, norm.weight) == kept_bytes(lambda: plain(x), x, plain.weight)
+    wide = torch.randn(2, 200, 1024, requires_grad=True)
+    layer = LeanMLP(1024, 8, 8)
+    assert layer(wide).shape == (2, 200, 8)

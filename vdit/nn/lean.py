@@ -2,8 +2,8 @@
 
 Between forward and backward most memory of a transformer holds results of norms, of modulations and of
 activations, each as large as the tokens and each a few operations away from something that is kept anyway.
-Matrix products are never computed twice. Without gradients these are the plain layers; under a compiler,
-which makes such choices itself, likewise.
+Matrix products are never computed twice. Without gradients, for small tensors, and under a compiler, which
+makes such choices itself, these are the plain layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from vdit.nn.mlp import MLP
 
 __all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modulate"]
+
+
+SMALL = 2**18
+"""Values of a tensor, below which computing it again costs more time than its memory is worth."""
 
 
 @contextmanager
@@ -85,6 +89,8 @@ class LeanRMSNorm(nn.RMSNorm):
         assert self.weight is not None
         assert self.eps is not None
         if _plain(x, self.weight):
+            if x.device.type == "cpu" and not torch.is_grad_enabled():  # torch has no kernel for it there
+                return _rms(x, self.weight, self.eps)[0]
             return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
         return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
 
@@ -123,34 +129,42 @@ class _NormModulate(torch.autograd.Function):
         if wants_shift:
             to_shift = g.sum_to_size(ctx.of_shift)
         if wants_scale:
-            to_scale = (g * ((x - mean) * rstd)).sum_to_size(scale.shape)
+            to_scale = (x - mean).mul_(rstd).mul_(g).sum_to_size(scale.shape)
         return to_x, to_shift, to_scale, None
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        rstd = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        y, rstd = _rms(x, weight, eps)
         ctx.save_for_backward(x, weight, rstd)
-        return (x * rstd * weight).to(x.dtype)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, rstd = ctx.saved_tensors
+        g = g.to(rstd.dtype)
         normal = x * rstd
+        both = g * normal
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
-            inner = g * weight
-            along = (inner * normal).mean(-1, keepdim=True)
-            to_x = ((inner - normal * along) * rstd).to(x.dtype)
+            along = (both @ weight.to(both.dtype))[..., None] / x.shape[-1]
+            to_x = torch.addcmul(g * weight, normal, along, value=-1).mul_(rstd).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            to_weight = (g * normal).flatten(0, -2).sum(0).to(weight.dtype)
+            to_weight = both.flatten(0, -2).sum(0).to(weight.dtype)
         return to_x, to_weight, None
 
 
+def _rms(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The normalised tokens, and what each was multiplied by."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    rstd = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x * rstd).mul_(weight).to(x.dtype), rstd
+
+
 def _plain(*tensors: Tensor) -> bool:
-    """Whether nothing is kept at all, or a compiler sees to it."""
+    """Whether nothing is kept at all, or too little to be worth it, or a compiler sees to it."""
     needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return not needed or torch.compiler.is_compiling()
+    return not needed or tensors[0].numel() < SMALL or torch.compiler.is_compiling()
