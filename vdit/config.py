@@ -10,7 +10,7 @@ no class knows is refused.
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,13 +156,11 @@ def build_flow(file: Path) -> FlowTask:
 
 
 def read_sampling(file: Path) -> dict[str, Any]:
-    """The settings of `Sampling` in a file of `configs/sample`. Raises InputError where they are none."""
-    values = _table(file)
+    """All settings of `Sampling`, by a file of `configs/sample`. Raises InputError where it is none."""
     try:
-        Sampling(**values)
+        return asdict(Sampling(**_table(file)))
     except TypeError as error:
         raise InputError(f"{file} is no recipe: {error}") from error
-    return values
 
 
 def _instantiated(parser: ArgumentParser, values: Namespace) -> Namespace:

@@ -32,8 +32,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, backbone: VideoBackbone, conditions: Sequence[Condition]) -> None:
         super().__init__()
-        slots = [condition.slot for condition in conditions]
-        backbone.check_slots(frozenset(slots))
+        backbone.check_slots(frozenset(condition.slot for condition in conditions))
         self.backbone = backbone
         self.conditions = nn.ModuleList(conditions)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vdit.adapters.lora import merged
+from vdit.adapters.lora import LoRA, merged
 from vdit.config import Parsed, build_flow, build_part, load_run
 from vdit.devices import available_device
 from vdit.releases.take_in import DESCRIPTION
@@ -126,7 +126,9 @@ def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
         raise InputError(f"{path} holds no codec, no run and no model that was taken in")
     checkpoint = _chosen(Checkpoints(folder.checkpoints, keep=1).all(), path, None)
     checkpoint.verify()
-    backbone = load_run(folder.config).values.task.init_args.backbone
+    settings = load_run(folder.config).values.task.init_args
+    if (backbone := settings.get("backbone")) is None:
+        raise InputError(f"{path} trained a codec: give its folder {folder.codec}")
     one = {"backbone": ("backbone.", backbone)}
     two = {role: (f"backbone.{role}.", backbone.init_args.get(role)) for role in ("high", "low")}
     parts = two if all(part for _, part in two.values()) else one
@@ -136,9 +138,9 @@ def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
     model = Path(next(iter(folders.values()))).parent
     average = open_weights(checkpoint.average)
     weights = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}
-    adapter = build_part(load_run(folder.config), "task").adapter
-    if adapter is None:
+    if settings.adapter is None:
         return model, weights
+    adapter = LoRA(**settings.adapter.as_dict())  # to build the task would read the model's weights
     updates = {role: dict(source.tensors()) for role, source in weights.items()}
     return model, {
         role: merged(open_weights(Path(folders[role])), updates[role], adapter.scale) for role in weights

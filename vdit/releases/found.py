@@ -26,7 +26,6 @@ class Found:
         text: file or folder of the text encoder.
         tokenizer: its folder.
         image: file or folder of the image encoder, where there is one.
-        index: what diffusers' `model_index.json` says; empty in the other layout.
     """
 
     folder: Path
@@ -36,7 +35,6 @@ class Found:
     text: Path
     tokenizer: Path
     image: Path | None
-    index: Mapping[str, Any]
 
 
 def is_release(folder: Path) -> bool:
@@ -71,7 +69,7 @@ def read_table(file: Path) -> dict[str, Any]:
 
 
 def _diffusers(folder: Path) -> Found:
-    index = read_table(folder / "model_index.json")
+    read_table(folder / "model_index.json")  # which must be whole, though nothing in it is needed
     parts = {name: folder / name for name in ("transformer", "vae", "text_encoder", "tokenizer")}
     _demand(folder, {f"{name}/": part.is_dir() for name, part in parts.items()})
     second, image = folder / "transformer_2", folder / "image_encoder"
@@ -86,7 +84,6 @@ def _diffusers(folder: Path) -> Found:
         parts["text_encoder"],
         parts["tokenizer"],
         image if image.is_dir() else None,
-        index,
     )
 
 
@@ -111,7 +108,7 @@ def _original(folder: Path) -> Found:
         )
     both = {"high": _weights(high), "low": _weights(low)} if high and low else {"backbone": _weights(folder)}
     image = images[0] if images else None
-    return Found(folder, "original", both, codecs[0], texts[0], tokenizer, image, {})
+    return Found(folder, "original", both, codecs[0], texts[0], tokenizer, image)
 
 
 def _experts(folder: Path) -> tuple[Path | None, Path | None]:

@@ -68,14 +68,15 @@ def give_out(
         InputError: the folder holds no model, or one without this layout; the disk is too small.
     """
     model, trained = _Folder(folder), trained or {}
-    configs = {role: written_config(model.backbone(role), layout) for role in model.roles}
+    backbones = {role: model.backbone(role) for role in model.roles}
+    configs = {role: written_config(backbone, layout) for role, backbone in backbones.items()}
     needed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with written_aside(out, needed) as aside:
-        for role in model.roles:
+        for role, backbone in backbones.items():
             place = aside / PLACES[layout][role]
             place.mkdir(parents=True, exist_ok=True)
             source = trained[role] if role in trained else open_weights(folder / role)
-            table = keymap_of(model.backbone(role), layout)
+            table = keymap_of(backbone, layout)
             save_shards(_theirs(source, table, role, progress), place, WEIGHTS)
             (place / "config.json").write_text(json.dumps(configs[role], indent=2) + "\n")
         _codec(folder / "codec", aside, layout)

@@ -26,6 +26,7 @@ from vdit.models.wan.dit import WanDiT
 from vdit.releases.release import Part, Release
 from vdit.releases.variant import conditions_of
 from vdit.types import InputError
+from vdit.weights.exchange import finite_tensors
 from vdit.weights.files import disk_refusal
 from vdit.weights.fingerprint import fingerprint
 from vdit.weights.shards import save_shards
@@ -59,7 +60,7 @@ def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Pr
     report = _report(release)
     with written_aside(out, sum(_bytes(part) for part in _parts(release).values())) as aside:
         for role, part in release.backbones.items():
-            tensors = _checked(part, role, progress)
+            tensors = _told(part, role, progress)
             save_backbone(WanDiT, dict(part.config), tensors, aside / role)
         save_codec(release.codec, aside / "codec", {"imported": {"file": release.found.codec.name}})
         _save_encoder(release.text, aside / "text", "text", progress)
@@ -112,13 +113,11 @@ def _bytes(part: Part) -> int:
     return sum(entry.dtype.itemsize * torch.Size(entry.shape).numel() for entry in used)
 
 
-def _checked(part: Part, name: str, progress: Progress) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of a part under their names here, one by one; values must be finite."""
+def _told(part: Part, name: str, progress: Progress) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a part under their names here, one by one, with how far they have come."""
     total, done = _bytes(part), 0
     progress(name, 0, total)
-    for ours, tensor in part.table.to_ours(part.source.tensors(), part.shapes):
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{part.source.path} holds values that are not finite, in what is {ours} here")
+    for ours, tensor in finite_tensors(part.source, part.table, part.shapes):
         yield ours, tensor
         done += tensor.nbytes
         progress(name, done, total)
@@ -126,7 +125,7 @@ def _checked(part: Part, name: str, progress: Progress) -> Iterator[tuple[str, T
 
 def _save_encoder(part: Part, folder: Path, name: str, progress: Progress) -> None:
     folder.mkdir()
-    save_shards(_checked(part, name, progress), folder, "model")
+    save_shards(_told(part, name, progress), folder, "model")
     (folder / "config.json").write_text(json.dumps(dict(part.config), indent=1) + "\n")
 
 

@@ -1,17 +1,17 @@
 """Weights in from another project's layout, and out to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal, save_tensors, sync
-from vdit.weights.keymap import LAYOUTS, KeyMap
+from vdit.weights.keymap import LAYOUTS, KeyMap, Shapes
 from vdit.weights.source import WeightSource
 
-__all__ = ["export_weights", "import_published", "import_weights"]
+__all__ = ["export_weights", "finite_tensors", "import_published", "import_weights"]
 
 
 @torch.no_grad()
@@ -27,10 +27,20 @@ def import_weights(module: nn.Module, source: WeightSource, table: KeyMap) -> No
     own = module.state_dict()
     shapes = {name: tuple(own[name].shape) for name in table.ours}
     table.check(source.shapes(), shapes, str(source.path))
+    for name, tensor in finite_tensors(source, table, shapes):
+        own[name].copy_(tensor)
+
+
+def finite_tensors(source: WeightSource, table: KeyMap, shapes: Shapes) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a source that was checked, under the names of this project, one by one.
+
+    Raises:
+        InputError: at the first that holds a value that is not finite.
+    """
     for name, tensor in table.to_ours(source.tensors(), shapes):
         if not torch.isfinite(tensor).all():
             raise InputError(f"{source.path} holds values that are not finite, in what is {name} here")
-        own[name].copy_(tensor)
+        yield name, tensor
 
 
 def import_published(
