@@ -108,11 +108,10 @@ def test_lean_norms_keep_their_input_alone():
     assert kept_bytes(lambda: norm(x), x, norm.weight) == 4 * 100
 
 
-def test_small_tensors_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vdit.nn.lean.SMALL", 2**18)
-    x, norm = torch.randn(2, 50, 8, requires_grad=True), LeanRMSNorm(8, eps=1e-6)
-    plain = nn.RMSNorm(8, eps=1e-6)
-    assert kept_bytes(lambda: norm(x), x, norm.weight) == kept_bytes(lambda: plain(x), x, plain.weight)
-    wide = torch.randn(2, 200, 1024, requires_grad=True)
-    layer = LeanMLP(1024, 8, 8)
-    assert layer(wide).shape == (2, 200, 8)
+def test_what_is_small_is_not_computed_again_by_a_hook(monkeypatch: pytest.MonkeyPatch):
+    lean, plain = LeanMLP(8, 32, 8), MLP(8, 32, 8)
+    x, own = torch.randn(2, 50, 8, requires_grad=True), [*lean.parameters(), *plain.parameters()]
+    monkeypatch.setattr("vdit.nn.lean.SMALL", 100 * 32 + 1)
+    assert kept_bytes(lambda: lean(x), x, *own) == kept_bytes(lambda: plain(x), x, *own)
+    monkeypatch.setattr("vdit.nn.lean.SMALL", 100 * 32)
+    assert kept_bytes(lambda: lean(x), x, *own) < kept_bytes(lambda: plain(x), x, *own)

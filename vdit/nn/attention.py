@@ -7,14 +7,24 @@ both take its place without the model knowing.
 from importlib.util import find_spec
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vdit.nn.rope import Rotation, rotate
 from vdit.types import InputError
 
-__all__ = ["Attend", "Attention", "FlashAttend"]
+__all__ = ["Attend", "Attention", "FlashAttend", "merge_heads", "split_heads"]
+
+
+def split_heads(x: Float[Tensor, "b n width"], heads: int) -> Float[Tensor, "b n heads d"]:
+    """The channels of each head, which lie side by side."""
+    b, n, width = x.shape
+    return x.view(b, n, heads, width // heads)
+
+
+def merge_heads(x: Float[Tensor, "b n heads d"]) -> Float[Tensor, "b n width"]:
+    """The inverse of `split_heads`."""
+    return x.flatten(2)
 
 
 class Attend(nn.Module):
@@ -31,10 +41,9 @@ class Attend(nn.Module):
         v: Float[Tensor, "b m heads d"],
         mask: Bool[Tensor, "b m"] | Float[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n heads d"]:
-        bias = None if mask is None else rearrange(mask, "b m -> b 1 1 m")
-        q, k, v = (rearrange(x, "b n heads d -> b heads n d") for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return rearrange(out, "b heads n d -> b n heads d")
+        bias = None if mask is None else mask[:, None, None]
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # b heads n d
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
 
 
 class FlashAttend(nn.Module):
@@ -99,10 +108,9 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         mask: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        q = rearrange(self.to_q(x), "b n (heads d) -> b n heads d", heads=self.heads)
-        k = rearrange(self.to_k(context), "b m (heads d) -> b m heads d", heads=self.heads)
-        v = rearrange(self.to_v(context), "b m (heads d) -> b m heads d", heads=self.heads)
-        q, k = self.norm_q(q), self.norm_k(k)
+        q = self.norm_q(split_heads(self.to_q(x), self.heads))
+        k = self.norm_k(split_heads(self.to_k(context), self.heads))
+        v = split_heads(self.to_v(context), self.heads)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.to_out(rearrange(self.attend(q, k, v, mask), "b n heads d -> b n (heads d)"))
+        return self.to_out(merge_heads(self.attend(q, k, v, mask)))

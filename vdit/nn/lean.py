@@ -2,8 +2,8 @@
 
 Between forward and backward most memory of a transformer holds results of norms, of modulations and of
 activations, each as large as the tokens and each a few operations away from something that is kept anyway.
-Matrix products are never computed twice. Without gradients, for small tensors, and under a compiler, which
-makes such choices itself, these are the plain layers.
+Matrix products are never computed twice. Without gradients, and under a compiler, which makes such choices
+itself, these are the plain layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ __all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modu
 
 
 SMALL = 2**18
-"""Values of a tensor, below which computing it again costs more time than its memory is worth."""
+"""Values of a tensor, below which a hook to compute it again costs more time than its memory is worth."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def lean_branch(x: Tensor, norm: Callable[[Tensor], Tensor], layers: Callable[[T
     Under autocast that result has its precision, so that all layers that read it share one copy.
     """
     y = _lowered(norm(x))
-    if _plain(y):
+    if y.numel() < SMALL or _plain(y):
         return layers(y)
     with computed_again(y, lambda: _lowered(norm(x))):
         return layers(y)
@@ -101,7 +101,7 @@ class LeanMLP(MLP):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         hidden = self.up(x)
         active = self.act(hidden)
-        if _plain(active):
+        if active.numel() < SMALL or _plain(active):
             return self.down(active)
         with computed_again(active, lambda: self.act(hidden)):
             return self.down(active)
@@ -160,11 +160,11 @@ def _rms(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The normalised tokens, and what each was multiplied by."""
     wide = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    rstd = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    rstd = torch.addcmul(length.new_full((), eps), length, length, value=1 / x.shape[-1]).rsqrt_()
     return (x * rstd).mul_(weight).to(x.dtype), rstd
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Whether nothing is kept at all, or too little to be worth it, or a compiler sees to it."""
+    """Whether nothing is kept at all, or a compiler sees to it."""
     needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return not needed or tensors[0].numel() < SMALL or torch.compiler.is_compiling()
+    return not needed or torch.compiler.is_compiling()

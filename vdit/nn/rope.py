@@ -56,6 +56,7 @@ def grid_rotation(
 
 def rotate(x: Float[Tensor, "b n heads d"], by: Rotation) -> Float[Tensor, "b n heads d"]:
     """Turn each pair of neighbouring channels of `x` by the rotation of its token."""
-    pairs = torch.view_as_complex(rearrange(x.float(), "b n heads (d two) -> b n heads d two", two=2))
-    turned = torch.view_as_real(pairs * rearrange(by, "b n d -> b n 1 d"))
-    return rearrange(turned, "b n heads d two -> b n heads (d two)").to(x.dtype)
+    b, n, heads, d = x.shape
+    pairs = torch.view_as_complex(x.float().view(b, n, heads, d // 2, 2))
+    turned = torch.view_as_real(pairs * by[:, :, None])  # b n heads d_half two
+    return turned.flatten(3).to(x.dtype)

@@ -1,13 +1,13 @@
 """Wan's attention: queries and keys are normalised over the whole width, before it is cut into heads."""
 
+from functools import partial
 from typing import NamedTuple
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.models.wan.stream import WanStream
-from vdit.nn.attention import Attend
+from vdit.nn.attention import Attend, merge_heads, split_heads
 from vdit.nn.lean import LeanRMSNorm
 from vdit.nn.rope import Rotation, rotate
 
@@ -33,9 +33,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], rotation: Rotation) -> Float[Tensor, "b n d"]:
         q, k, v = self.norm_q(self.to_q(x)), self.norm_k(self.to_k(x)), self.to_v(x)
-        q, k, v = (rearrange(y, "b n (heads d) -> b n heads d", heads=self.heads) for y in (q, k, v))
-        out = self.attend(rotate(q, rotation), rotate(k, rotation), v)
-        return self.to_out(rearrange(out, "b n heads d -> b n (heads d)"))
+        q, k, v = split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
+        return self.to_out(merge_heads(self.attend(rotate(q, rotation), rotate(k, rotation), v)))
 
 
 class Heard(NamedTuple):
@@ -75,20 +74,17 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"], stream: WanStream) -> Float[Tensor, "b n d"]:
-        q = self.cut(self.norm_q(self.to_q(x)))
+        q = split_heads(self.norm_q(self.to_q(x)), self.heads)
         heard = stream.once(self, lambda: self.heard(stream))
         out = self.attend(q, *heard.text, stream.text_mask)
         if heard.image is not None:
             out = out + self.attend(q, *heard.image)
-        return self.to_out(rearrange(out, "b n heads d -> b n (heads d)"))
+        return self.to_out(merge_heads(out))
 
     def heard(self, stream: WanStream) -> Heard:
         """Keys and values of text and image: the same in every step of a sample."""
-        text, image = stream.text, None
+        cut, text, image = partial(split_heads, heads=self.heads), stream.text, None
         if self.to_k_image is not None and self.to_v_image is not None and self.norm_k_image is not None:
             k, v = self.norm_k_image(self.to_k_image(stream.image)), self.to_v_image(stream.image)
-            image = self.cut(k), self.cut(v)
-        return Heard((self.cut(self.norm_k(self.to_k(text))), self.cut(self.to_v(text))), image)
-
-    def cut(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n heads d_head"]:
-        return rearrange(x, "b n (heads d) -> b n heads d", heads=self.heads)
+            image = cut(k), cut(v)
+        return Heard((cut(self.norm_k(self.to_k(text))), cut(self.to_v(text))), image)
