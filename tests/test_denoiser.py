@@ -106,7 +106,7 @@ def test_conditions_are_hidden_as_often_as_asked(drop: float):
     count = 4000
     model = denoiser(drop)
     signals = model.signals(batch(count))
-    [hidden] = model.hide(signals, count, torch.Generator().manual_seed(0))
+    [hidden] = model.drawn(batch(count), torch.Generator().manual_seed(0))
     rate = (hidden.values.abs().amax((1, 2)) == 0).float().mean().item()
     assert abs(rate - drop) <= 4 * math.sqrt(drop * (1 - drop) / count)
     shown = hidden.values.abs().amax((1, 2)) > 0
@@ -115,9 +115,8 @@ def test_conditions_are_hidden_as_often_as_asked(drop: float):
 
 def test_what_is_hidden_is_a_function_of_the_generator():
     model = denoiser(0.5)
-    signals = model.signals(batch(64))
     first, again, other = (
-        model.hide(signals, 64, torch.Generator().manual_seed(seed))[0].values for seed in (0, 0, 1)
+        model.drawn(batch(64), torch.Generator().manual_seed(seed))[0].values for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -127,7 +126,7 @@ def test_two_conditions_are_hidden_independently():
     backbone = denoiser().backbone
     conditions: list[Condition] = [Caption(Lengths(), 0.5), Caption(Lengths(), 0.5)]
     model = Denoiser(backbone, conditions)
-    hidden = model.hide(model.signals(batch(400)), 400, torch.Generator().manual_seed(0))
+    hidden = model.drawn(batch(400), torch.Generator().manual_seed(0))
     a, b = ((tokens.values.abs().amax((1, 2)) == 0) for tokens in hidden)
     assert 0.15 < (a & b).float().mean() < 0.35
 

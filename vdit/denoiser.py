@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, backbone: VideoBackbone, conditions: Sequence[Condition]) -> None:
         super().__init__()
-        backbone.check_slots(frozenset(condition.slot for condition in conditions))
+        backbone.check_slots(frozenset(slot for condition in conditions for slot in condition.slots))
         self.backbone = backbone
         self.conditions = nn.ModuleList(conditions)
 
@@ -60,13 +60,9 @@ class Denoiser(nn.Module):
         return tuple(c.null(signal) for c, signal in zip(self._listeners(), signals, strict=True))
 
     @torch.no_grad()
-    def hide(self, signals: Signals, clips: int, generator: Generator) -> Signals:
-        """Hide each condition from each clip with its own probability, for training with guidance."""
-        mixed = []
-        for condition, signal, null in zip(self._listeners(), signals, self.nulls(signals), strict=True):
-            draw = torch.rand(clips, generator=generator, device=generator.device)
-            mixed.append(condition.mix(signal, null, draw < condition.drop))
-        return tuple(mixed)
+    def drawn(self, batch: ClipBatch, generator: Generator) -> Signals:
+        """What training asks for: each condition is hidden from each clip with a probability of its own."""
+        return tuple(condition.drawn(batch, generator) for condition in self._listeners())
 
     def known(self, signals: Signals) -> Known | None:
         """The latents that one of the conditions makes known, if one does."""

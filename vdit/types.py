@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
+    "Appended",
     "Cameras",
     "Clip",
     "ClipBatch",
@@ -165,6 +166,20 @@ class Tokens(NamedTuple):
     mask: Bool[Tensor, "b n"]
 
 
+class Appended(NamedTuple):
+    """Clean images beside the clip: tokens of their own, at places of their own in time, without a result.
+
+    Attributes:
+        latents: each a latent frame of the clip's height and width.
+        frame: where each stands on the axis of latent frames; between two of them, or before the first.
+        mask: True where there is one; what stands elsewhere is undefined.
+    """
+
+    latents: Float[Tensor, "b k c h w"]
+    frame: Float[Tensor, "b k"]
+    mask: Bool[Tensor, "b k"]
+
+
 class Kept:
     """What does not change from one evaluation of a backbone to the next, computed at the first.
 
@@ -187,6 +202,7 @@ class Slot(StrEnum):
 
     TEXT = "text"
     KNOWN = "known"
+    TOKENS = "tokens"
     CHANNELS = "channels"
     IMAGE_TOKENS = "image_tokens"
     ADDED = "added"
@@ -202,6 +218,7 @@ class DenoiserInput:
         sigma: diffusion time in [0, 1] of every latent position. The last three axes may each be 1:
             `b 1 1 1` is one sigma a clip, `b t 1 1` one a latent frame.
         text: slot `text`: tokens of the prompt, to be attended to.
+        appended: slot `tokens`: clean images that are attended to.
         channels: slot `channels`: what is joined to the latents before they are cut into patches.
         image_tokens: slot `image_tokens`: tokens of given images; they have keys and values of their own.
         added: slot `added`: what is said of every pixel and added to the patches once, such as rays.
@@ -212,18 +229,28 @@ class DenoiserInput:
     latents: Float[Tensor, "b c t h w"]
     sigma: Float[Tensor, "b #t #h #w"]
     text: Tokens | None = None
+    appended: Appended | None = None
     channels: Float[Tensor, "b c_extra t h w"] | None = None
     image_tokens: Float[Tensor, "b k d_image"] | None = None
     added: Float[Tensor, "b c_added t h_pixel w_pixel"] | None = None
     context: Float[Tensor, "b c_context t h w"] | None = None
     kept: Kept | None = None
 
+    def with_images(self, images: Appended) -> "DenoiserInput":
+        """The same with more clean images beside the clip."""
+        if not images.mask.shape[1]:
+            return self
+        if self.appended is None:
+            return replace(self, appended=images)
+        both = zip(self.appended, images, strict=True)
+        return replace(self, appended=Appended(*(torch.cat(parts, dim=1) for parts in both)))
+
     def clips(self, rows: Int[Tensor, "n"]) -> "DenoiserInput":
         """The inputs of some clips of the batch, every field of them."""
 
         def take(value: Any) -> Any:
-            if isinstance(value, Tokens):
-                return Tokens(value.values[rows], value.mask[rows])
+            if isinstance(value, tuple):  # a named one, of tensors
+                return type(value)(*(part[rows] for part in value))
             if isinstance(value, Kept):  # of all clips together
                 return value if len(rows) == len(self.latents) else None
             return None if value is None else value[rows]

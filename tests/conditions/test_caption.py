@@ -73,7 +73,7 @@ def test_apply_fills_the_text_slot_and_nothing_else():
     assert filled.text is signal
     assert filled.latents is inputs.latents
     assert inputs.text is None
-    assert caption.slot is Slot.TEXT
+    assert caption.slots == {Slot.TEXT}
 
 
 def test_a_caption_has_no_weights_to_train():

@@ -8,7 +8,7 @@ import torch
 
 from vdit.codecs.wan.codec import WanCodec
 from vdit.conditions.caption import Caption
-from vdit.conditions.frames import KnownFrames
+from vdit.conditions.known import KnownFrames
 from vdit.denoiser import Denoiser
 from vdit.models.experts import SigmaExperts
 from vdit.models.wan.attention import CrossAttention

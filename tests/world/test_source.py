@@ -75,7 +75,7 @@ def test_fingerprint_follows_every_argument():
         ({"clips": 0}, "clips is 0, but must be at least 1"),
         ({"seed": -1}, "seed is -1, but must be at least 0"),
         ({"fps": 0.0}, "fps is 0.0, but must be above 0"),
-        ({"caption": "long"}, "caption is 'long', but must be 'short' or 'dense'"),
+        ({"caption": "long"}, "caption is 'long', but must be 'short', 'things' or 'dense'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(change: dict[str, Any], message: str):

@@ -8,14 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.conditions.condition import Featured
+from vdit.conditions.condition import Featured, Rows
 from vdit.conditions.rays import grouped, plucker
 from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot
 
 __all__ = ["CameraRays"]
 
 
-class CameraRays(Featured):
+class CameraRays(Rows, Featured[Tensor]):
     """Asks for a path of the camera. Its null is zeros, which no ray is.
 
     What is kept of a clip are its cameras, twenty numbers a frame; the rays of all pixels are made of them
@@ -28,7 +28,7 @@ class CameraRays(Featured):
     """
 
     name = "camera"
-    slot = Slot.ADDED
+    slots = frozenset({Slot.ADDED})
     asks = "camera"
 
     def __init__(self, stride_t: int = 4, stride_s: int = 8, drop: float = 0.1) -> None:

@@ -23,7 +23,7 @@ class Caption(Condition[Tokens]):
     """
 
     name = "caption"
-    slot = Slot.TEXT
+    slots = frozenset({Slot.TEXT})
 
     def __init__(self, encoder: TextEncoder, drop: float = 0.1) -> None:
         super().__init__(drop)

@@ -5,12 +5,12 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
 
-__all__ = ["Condition", "Featured", "Known", "Rows"]
+__all__ = ["Condition", "Featured", "GivenFrames", "Known", "Rows"]
 
 Signal = TypeVar("Signal")
 
@@ -28,16 +28,16 @@ class Known(NamedTuple):
 
 
 class Condition(nn.Module, ABC, Generic[Signal]):
-    """Something a clip is asked to show: it reads a batch and fills one slot of the denoiser's input.
+    """Something a clip is asked to show: it reads a batch and fills slots of the denoiser's input.
 
     Attributes:
         name: how messages and configs call it.
-        slot: the place it fills.
+        slots: the places it fills.
         drop: probability that training hides it from a clip, so that guidance has a null to start from.
     """
 
     name: str
-    slot: Slot
+    slots: frozenset[Slot]
 
     def __init__(self, drop: float) -> None:
         super().__init__()
@@ -61,13 +61,19 @@ class Condition(nn.Module, ABC, Generic[Signal]):
     def stack(self, signal: Signal, null: Signal) -> Signal:
         """Both, one after the other along the batch, for two guidance branches in one evaluation."""
 
+    def drawn(self, batch: ClipBatch, generator: Generator) -> Signal:
+        """What training asks for: `signal`, hidden from some of the clips."""
+        signal = self.signal(batch)
+        hidden = torch.rand(len(batch), generator=generator, device=generator.device) < self.drop
+        return self.mix(signal, self.null(signal), hidden)
+
     def known(self, signal: Signal) -> Known | None:
         """Latents that the signal makes known; nothing, for most conditions."""
         return None
 
     @abstractmethod
     def apply(self, inputs: DenoiserInput, signal: Signal) -> DenoiserInput:
-        """`inputs` with this condition's slot filled."""
+        """`inputs` with this condition's slots filled."""
 
 
 class Rows(Condition[Tensor]):
@@ -83,7 +89,7 @@ class Rows(Condition[Tensor]):
         return torch.cat([signal, null])
 
 
-class Featured(Rows):
+class Featured(Condition[Signal]):
     """A condition that sees of clips what can be computed before training, and kept: one row a clip.
 
     Attributes:
@@ -104,3 +110,13 @@ class Featured(Rows):
     @abstractmethod
     def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
         """What is seen of whole clips in training, of what is given in sampling; without gradient."""
+
+
+class GivenFrames(Featured[Signal]):
+    """A condition on frames that are given."""
+
+    asks = "frames"
+
+    @abstractmethod
+    def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:
+        """The frames of whole clips that this condition is about."""

@@ -1,4 +1,4 @@
-"""Frames that are given, the first or the first and the last, in the three ways in which models read them."""
+"""Frames that are given, the first or the first and the last, as channels and as tokens of an encoder."""
 
 import hashlib
 from abc import abstractmethod
@@ -13,26 +13,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.conditions.condition import Featured, Known
+from vdit.conditions.condition import GivenFrames, Rows
 from vdit.text.encoder import ImageEncoder
 from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
 
-__all__ = ["FrameCondition", "ImageChannels", "ImageTokens", "KnownFrames", "Places"]
+__all__ = ["FrameCondition", "ImageChannels", "ImageTokens", "Places"]
 
 Places = Literal["first", "first_and_last"]
 
 AT: Mapping[str, tuple[int, ...]] = MappingProxyType({"first": (0,), "first_and_last": (0, -1)})
 
 
-class FrameCondition(Featured):
+class FrameCondition(Rows, GivenFrames[Tensor]):
     """A condition on given frames. What frozen networks make of them, the feature, can be kept.
 
     Args:
         places: which frames are given; training takes them from the clips themselves.
         drop: probability of training a clip without them.
     """
-
-    asks = "frames"
 
     def __init__(self, places: Places = "first", drop: float = 0.0) -> None:
         super().__init__(drop)
@@ -92,7 +90,7 @@ class ImageChannels(FrameCondition):
     """
 
     name = "image_channels"
-    slot = Slot.CHANNELS
+    slots = frozenset({Slot.CHANNELS})
 
     def __init__(self, places: Places = "first", drop: float = 0.0, mask: bool = True) -> None:
         super().__init__(places, drop)
@@ -123,7 +121,7 @@ class ImageTokens(FrameCondition):
     """
 
     name = "image_tokens"
-    slot = Slot.IMAGE_TOKENS
+    slots = frozenset({Slot.IMAGE_TOKENS})
 
     def __init__(self, encoder: ImageEncoder, places: Places = "first", drop: float = 0.0) -> None:
         super().__init__(places, drop)
@@ -138,44 +136,6 @@ class ImageTokens(FrameCondition):
 
     def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, image_tokens=signal)
-
-
-class KnownFrames(FrameCondition):
-    """The first frame as latents that are known: their sigma is 0 (Wan 2.2 TI2V-5B).
-
-    Args:
-        drop: probability of training a clip without it.
-    """
-
-    name = "known_frames"
-    slot = Slot.KNOWN
-
-    def __init__(self, drop: float = 0.0) -> None:
-        super().__init__("first", drop)
-
-    def seen(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b c_mask t h w"]:
-        latents = alone(given, codec)
-        mask = torch.zeros_like(latents[:, :1])
-        mask[:, :, 0] = given.mask[:, 0].to(mask.dtype).view(-1, 1, 1, 1)
-        return torch.cat([mask, latents], dim=1)
-
-    def known(self, signal: Tensor) -> Known:
-        return Known(signal[:, 1:], signal[:, :1])
-
-    def check(self, batch: ClipBatch) -> None:
-        if batch.given is not None:  # without any it is a model of text alone
-            super().check(batch)
-
-    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
-        if batch.given is None and batch.pixels is None:
-            assert batch.latents is not None  # of the size asked for
-            return torch.zeros_like(torch.cat([batch.latents[:, :1], batch.latents], dim=1))
-        return super().feature(batch, codec)
-
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
-        known = self.known(signal)
-        sigma = inputs.sigma * (1 - rearrange(known.mask, "b 1 t h w -> b t h w"))
-        return replace(inputs, latents=torch.lerp(inputs.latents, known.latents, known.mask), sigma=sigma)
 
 
 def frame_mask(given: Bool[Tensor, "b t"], stride_t: int) -> Bool[Tensor, "b s t_latent"]:

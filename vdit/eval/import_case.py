@@ -23,8 +23,8 @@ from vdit.conditions.rays import grouped, plucker
 from vdit.data.poses import cameras_of_rows
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, schedule
+from vdit.models.camera import CameraIn
 from vdit.models.published import backbone_of_config, import_backbone
-from vdit.models.wan.camera import CameraIn
 from vdit.models.wan.keys import CAMERA_KEYS
 from vdit.text.clip_vision import clip_of_config, import_clip, penultimate
 from vdit.text.umt5 import import_umt5, umt5_of_config

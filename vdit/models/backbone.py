@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vdit.nn.rope import Rotation
@@ -23,10 +23,12 @@ class Stream:
 
     Attributes:
         grid: patches along frames, rows and columns; n is their product.
-        vector: the embedding of sigma, one row a clip or one a token.
+        vector: the embedding of sigma, one row a clip or one a token, or as `row` has it.
         rotation: the rotary positions of the tokens.
         text: tokens to attend to.
         text_mask: True where a text token is real.
+        row: which row of `vector` is whose, where few rows serve many tokens; None where each has its own.
+        mask: True where a token is one; None where all are.
         kept: what earlier evaluations with the same signals left, or None.
     """
 
@@ -35,6 +37,8 @@ class Stream:
     rotation: Rotation
     text: Float[Tensor, "b m d"]
     text_mask: Bool[Tensor, "b m"]
+    row: Int64[Tensor, "n"] | None = field(default=None, kw_only=True)
+    mask: Bool[Tensor, "b n"] | None = field(default=None, kw_only=True)
     kept: Kept | None = field(default=None, kw_only=True)
 
     def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 __all__ = ["Modulation", "Triple", "modulate"]
@@ -24,7 +24,9 @@ class Modulation(nn.Module):
     Starts at zero, so that a block starts as the identity (adaLN-Zero, Peebles & Xie 2023, sec. 3.2).
     The vector has one row a clip, or one a token where sigma differs from token to token.
 
-    Shapes: `b #n d` -> `parts` triples of `b #n d`.
+    Few rows may serve many tokens: `row` says which is whose, `n` of `r`.
+
+    Shapes: `b r d` -> `parts` triples of `b r d`, or of `b n d` with `row`.
     """
 
     def __init__(self, width: int, parts: int) -> None:
@@ -34,8 +36,10 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, vector: Float[Tensor, "b #n d"]) -> list[Triple]:
+    def forward(self, vector: Float[Tensor, "b r d"], row: Int64[Tensor, "n"] | None = None) -> list[Triple]:
         out = self.linear(torch.nn.functional.silu(vector))
+        if row is not None:
+            out = out[:, row]
         split = rearrange(out, "b n (parts three d) -> parts three b n d", parts=self.parts, three=3)
         return [Triple(*part) for part in split]
 

@@ -8,7 +8,7 @@ __all__ = ["conditions_of", "variant_of"]
 CHANNELS, TOKENS, KNOWN, CAMERA = (
     "vdit.conditions.frames.ImageChannels",
     "vdit.conditions.frames.ImageTokens",
-    "vdit.conditions.frames.KnownFrames",
+    "vdit.conditions.known.KnownFrames",
     "vdit.conditions.camera.CameraRays",
 )
 

@@ -14,8 +14,7 @@ from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
-from vdit.conditions.condition import Condition, Featured
-from vdit.conditions.frames import FrameCondition
+from vdit.conditions.condition import Condition, Featured, GivenFrames
 from vdit.data.latents import FeaturedSource, LatentCache
 from vdit.data.loader import ItemSource
 from vdit.data.stack import stack
@@ -188,7 +187,7 @@ class FlowTask(Task):
         asks = {condition.asks: condition for condition in self.denoiser.featured}
         batch, t = stack(clips), self.sampling.frames
         given = cameras = None
-        if isinstance(frames := asks.get("frames"), FrameCondition):
+        if isinstance(frames := asks.get("frames"), GivenFrames):
             assert batch.pixels is not None  # clips have pixels
             size = (t, self.sampling.height, self.sampling.width)
             given = frames.given(F.interpolate(batch.pixels, size=size, mode="trilinear", align_corners=True))

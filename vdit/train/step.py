@@ -56,7 +56,7 @@ class FlowStep:
     ) -> StepOutput:
         if batch.latents is None:
             raise InputError("a flow step needs latents: encode the clips with a codec first")
-        signals = self.denoiser.hide(self.denoiser.signals(batch), len(batch), generator)
+        signals = self.denoiser.drawn(batch, generator)
         at = self.objective.draw(batch.latents, generator)
         velocity = module(at.x, at.sigma, signals)
         known = self.denoiser.known(signals)

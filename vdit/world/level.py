@@ -27,11 +27,13 @@ class Captions:
 
     Attributes:
         short: one sentence that names every judged attribute.
-        dense: the same and all that can be seen besides.
+        things: the short one without the camera, for models that are told it otherwise.
+        dense: the short one and all that can be seen besides.
         structured: the same facts as JSON-serialisable values.
     """
 
     short: str
+    things: str
     dense: str
     structured: Mapping[str, Any]
 

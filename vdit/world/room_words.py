@@ -20,6 +20,7 @@ def caption_scene(scene: RoomScene) -> Captions:
     room = article(f"{scene.walls} room")
     return Captions(
         short=f"{names} in {room}, {camera}",
+        things=f"{names} in {room}",
         dense=(
             f"{doings} in {room} with {article(scene.floor)} floor, lit {_LIT[scene.light]}; "
             f"{camera}{_extent(scene.camera)}"

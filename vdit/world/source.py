@@ -41,7 +41,7 @@ class WorldSource:
         fps: float = 8.0,
         seed: int = 0,
         held_out: bool = False,
-        caption: Literal["short", "dense"] = "short",
+        caption: Literal["short", "things", "dense"] = "short",
     ):
         for name, value, least in (
             ("clips", clips, 1),
@@ -54,8 +54,8 @@ class WorldSource:
                 raise InputError(f"{name} is {value}, but must be at least {least}: choose a larger {name}.")
         if fps <= 0:
             raise InputError(f"fps is {fps}, but must be above 0: choose a positive frame rate.")
-        if caption not in ("short", "dense"):
-            raise InputError(f"caption is {caption!r}, but must be 'short' or 'dense'.")
+        if caption not in ("short", "things", "dense"):
+            raise InputError(f"caption is {caption!r}, but must be 'short', 'things' or 'dense'.")
         self.level = level
         self._clips = clips
         self._frames = frames
@@ -97,17 +97,15 @@ class WorldSource:
 
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without drawing it."""
-        captions = self.level.describe(self.scene(index))
-        return captions.short if self._caption == "short" else captions.dense
+        return getattr(self.level.describe(self.scene(index)), self._caption)
 
     def __getitem__(self, index: int) -> Clip:
         scene = self.scene(index)
         rendering = self.level.render(scene, self._frames, self._height, self._width)
-        captions = self.level.describe(scene)
         return Clip(
             id=f"{self.level.name}-{self._seed}-{'held-' if self._held_out else ''}{index:06d}",
             pixels=rendering.pixels,
             fps=self._fps,
-            caption=captions.short if self._caption == "short" else captions.dense,
+            caption=getattr(self.level.describe(scene), self._caption),
             cameras=rendering.cameras,
         )

@@ -6,6 +6,9 @@
     text b m d_text ─────────│─ norm ── MLP ─────────┘                                │
                              └─ the linear guess of velocity ─────────────────────────┘
 
+    rays of a camera b c t h w of pixels ── folded, convolved ── added to the patches
+    clean images b k c h w ── patches ── tokens behind those of the clip, which leave no result
+
 Peebles & Xie 2023 (DiT) with tokens cut from space and time, rotary positions over frame, row and
 column, normalised queries and keys, and text by cross-attention.
 """
@@ -18,14 +21,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.models.backbone import Stream, Transformer
-from vdit.models.patches import token_sigma
+from vdit.models.camera import CameraIn
+from vdit.models.native.appended import Sequence, append
+from vdit.models.patches import sigma_rows
 from vdit.nn.attention import Attention
 from vdit.nn.embed import fourier
 from vdit.nn.mlp import MLP, GatedMLP
 from vdit.nn.modulation import Modulation, modulate
 from vdit.nn.precondition import precondition
 from vdit.nn.rope import grid_positions, rotation
-from vdit.types import DenoiserInput, InputError, Slot
+from vdit.types import Appended, DenoiserInput, InputError, Slot
 
 __all__ = ["NativeDiT"]
 
@@ -48,9 +53,9 @@ class Block(nn.Module):
         self.mlp = GatedMLP(width, 8 * math.ceil(width * mlp_ratio / 8))
 
     def forward(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b n d"]:
-        for_self, for_mlp = self.modulation(stream.vector)  # each b #n d
+        for_self, for_mlp = self.modulation(stream.vector, stream.row)  # each b #n d
         y = modulate(self.norm_self(x), for_self)  # b n d
-        x = torch.addcmul(x, for_self.gate, self.self_attention(y, y, stream.rotation))  # b n d
+        x = torch.addcmul(x, for_self.gate, self.self_attention(y, y, stream.rotation, stream.mask))
         y = self.norm_text(x)
         x = x + self.text_attention(y, stream.text, mask=stream.text_mask)  # b n d, attends to b m d
         y = modulate(self.norm_mlp(x), for_mlp)
@@ -72,14 +77,14 @@ class NativeDiT(Transformer):
         overlap: how many latents a patch sees, and writes, beyond each of its sides; 0 cuts patches as the
             paper does. Neighbours that share latents agree sooner: at the size of the demo a model with 1
             is where one with 0 is after 1.3 times the steps.
+        camera: pixel frames of a latent frame and pixels of a side of a latent, by which the rays of a camera
+            are folded; None where it follows none.
         rope_theta: base of the rotary frequencies: about the number of tokens along the longest axis, so
             that the slowest channels still tell its ends apart.
 
     Raises:
         InputError: sizes that do not divide.
     """
-
-    slots = frozenset({Slot.TEXT, Slot.KNOWN})
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class NativeDiT(Transformer):
         mlp_ratio: float = 8 / 3,
         overlap: int = 1,
         rope_theta: float = 10.0,
+        camera: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         sizes = {"latent_channels": latent_channels, "text_width": text_width, "width": width, "depth": depth}
@@ -105,10 +111,13 @@ class NativeDiT(Transformer):
             raise InputError(f"width {width} over {heads} heads must leave an even number of channels a head")
         self.latent_channels, self.text_width = latent_channels, text_width
         self.patch, self.overlap = patch, overlap
+        more = {Slot.TOKENS: patch[0] == 1, Slot.ADDED: camera is not None}
+        self.slots = frozenset({Slot.TEXT, Slot.KNOWN, *(slot for slot, there in more.items() if there)})
         self.head_width, self.rope_theta = width // heads, rope_theta
         patch_values = latent_channels * patch[0] * patch[1] * patch[2]
         kernel = (patch[0] + 2 * overlap, patch[1] + 2 * overlap, patch[2] + 2 * overlap)
         self.patch_in = nn.Conv3d(latent_channels, width, kernel, stride=patch, padding=overlap)
+        self.camera_in = CameraIn(width, camera[1], patch[1], camera[0]) if camera else None
         self.position_in = nn.Linear(width, width, bias=False)
         self.sigma_in = MLP(SIGMA_CHANNELS, width, width)
         self.text_norm = nn.RMSNorm(text_width, eps=1e-6)
@@ -133,6 +142,8 @@ class NativeDiT(Transformer):
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.get_parameter("patch_out.bias"))
         nn.init.normal_(self.position_in.weight, std=self.position_in.in_features**-0.5)
+        if self.camera_in is not None:
+            self.camera_in.silence()
 
     def check_shape(self, t: int, h: int, w: int) -> None:
         if t % self.patch[0] or h % self.patch[1] or w % self.patch[2]:
@@ -147,26 +158,37 @@ class NativeDiT(Transformer):
         self.check_shape(t, h, w)
         grid = (t // self.patch[0], h // self.patch[1], w // self.patch[2])
 
-        x = rearrange(self.patch_in(inputs.latents), "b d t h w -> b (t h w) d")  # b c t h w -> b n d
-
-        sigma = token_sigma(inputs.sigma, self.patch, (t, h, w))  # b #t #h #w -> b #n
-        vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS, *SIGMA_LADDER).to(x.dtype))  # b #n d
+        x = self.patch_in(inputs.latents)  # b c t h w -> b d t h w, in patches
+        if self.camera_in is not None and inputs.added is not None:
+            x = x + self.camera_in(inputs.added)
+        x = rearrange(x, "b d t h w -> b (t h w) d")
+        sigma, row = sigma_rows(inputs.sigma, self.patch, (t, h, w))  # b #t #h #w -> b r
+        tokens = Sequence(x, grid_positions(*grid, device=x.device), sigma, row, None)
+        if inputs.appended is not None:
+            tokens = append(tokens, inputs.appended, self.image_patches(inputs.appended))
+        x, positions, sigma, row, mask = tokens  # b n d, #b n 3, b r, n, b n
+        vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS, *SIGMA_LADDER).to(x.dtype))  # b r d
 
         text = self.text_in(self.text_norm(inputs.text.values))  # b m d_text -> b m d
         weight = inputs.text.mask[..., None].to(text.dtype)  # b m 1
         pooled = (text * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)  # b 1 d
-        vector = vector + self.text_pool(pooled)  # b #n d
+        vector = vector + self.text_pool(pooled)  # b r d
 
-        positions = grid_positions(*grid, device=x.device)  # 1 n 3
-        places = absolute(positions, self.rope_theta, x.shape[-1]).to(x.dtype)  # 1 n d
+        places = absolute(positions, self.rope_theta, x.shape[-1]).to(x.dtype)  # #b n d
         x = x + self.position_in(places)  # b n d
-        turns = rotation(positions, self.head_width, self.rope_theta)  # 1 n d_head/2
-        return x, Stream(grid, vector, turns, text, inputs.text.mask)
+        turns = rotation(positions, self.head_width, self.rope_theta)  # #b n d_head/2
+        return x, Stream(grid, vector, turns, text, inputs.text.mask, row=row, mask=mask)
+
+    def image_patches(self, images: Appended) -> Float[Tensor, "b k d h w"]:
+        """Each image cut as a clip of one frame is."""
+        x = self.patch_in(rearrange(images.latents, "b k c h w -> (b k) c 1 h w"))
+        return rearrange(x, "(b k) d 1 h w -> b k d h w", b=len(images.latents))
 
     def unembed(self, x: Float[Tensor, "b n d"], stream: Stream) -> Float[Tensor, "b c t h w"]:
-        (last,) = self.modulation_out(stream.vector)
         (t, h, w), (pt, ph, pw) = stream.grid, self.patch
-        x = rearrange(modulate(self.norm_out(x), last), "b (t h w) d -> b d t h w", t=t, h=h, w=w)
+        n = t * h * w  # without what is appended
+        (last,) = self.modulation_out(stream.vector, None if stream.row is None else stream.row[:n])
+        x = rearrange(modulate(self.norm_out(x[:, :n]), last), "b (t h w) d -> b d t h w", t=t, h=h, w=w)
         x = self.patch_out(x)  # b d t h w -> b (c pt ph pw) t h w
         return rearrange(x, "b (c pt ph pw) t h w -> b c (t pt) (h ph) (w pw)", pt=pt, ph=ph, pw=pw)
 
@@ -176,7 +198,7 @@ class NativeDiT(Transformer):
         return precondition(inputs.latents, inputs.sigma, output)
 
 
-def absolute(positions: Float[Tensor, "1 n 3"], theta: float, width: int) -> Float[Tensor, "1 n d"]:
+def absolute(positions: Float[Tensor, "#b n 3"], theta: float, width: int) -> Float[Tensor, "#b n d"]:
     """Cosines and sines of frame, row and column, for tokens that must know where they are."""
-    turns = torch.view_as_real(rotation(positions, width, theta))  # 1 n d/2 2
+    turns = torch.view_as_real(rotation(positions, width, theta))  # #b n d/2 2
     return rearrange(turns, "b n d two -> b n (d two)")

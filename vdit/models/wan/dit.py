@@ -25,9 +25,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.models.backbone import Stream, Transformer
+from vdit.models.camera import CameraIn
 from vdit.models.patches import token_sigma
 from vdit.models.wan.blocks import EPS, Block, HintedBlock
-from vdit.models.wan.camera import CameraIn
 from vdit.models.wan.context import ContextVideo
 from vdit.models.wan.image import ImageIn
 from vdit.models.wan.stream import WanStream

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
-from vdit.models.wan.camera import RAY_CHANNELS
+from vdit.models.camera import RAY
 from vdit.weights.keymap import Shapes
 
 __all__ = ["read_config", "write_config"]
+
+RAY_CHANNELS = 4 * RAY
+"""Of the four frames of a latent frame."""
 
 
 def read_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:

@@ -1,0 +1,280 @@
+"""Frames that are known: clean latents where the codec has some, clean images beside the clip elsewhere."""
+
+import hashlib
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from vdit.codecs.tiling import TiledCodec
+from vdit.conditions.condition import GivenFrames, Known
+from vdit.types import Appended, ClipBatch, DenoiserInput, Given, InputError, Slot
+
+__all__ = ["Frames", "KnownFrames", "Place"]
+
+Place = Literal["none", "first", "last", "first_and_last", "keyframes", "prefix"]
+
+BESIDE: frozenset[Place] = frozenset({"last", "first_and_last", "keyframes"})
+"""Places that need images beside the clip."""
+
+MOST = 3
+"""Keyframes of a clip in training."""
+
+
+class Frames(NamedTuple):
+    """Frames of clips as the codec sees them.
+
+    Attributes:
+        latents: of whole clips, or of their beginning.
+        known: which latent frames are known.
+        images: other frames, each as an image.
+    """
+
+    latents: Float[Tensor, "b c t h w"]
+    known: Bool[Tensor, "b t"]
+    images: Appended
+
+
+class KnownFrames(GivenFrames[Frames]):
+    """Frames that are known. Their sigma is 0, they carry no loss, and the clip keeps them.
+
+    A codec that is causal in time has latents of a clip's beginning that depend on nothing else: those are
+    put in place of the noise (as Wan 2.2 TI2V-5B has it for the first frame). Any other frame shares its
+    latents with neighbours that nobody knows yet; it is shown as an image beside the clip, at its place in
+    time (as LTX-Video has it).
+
+    Args:
+        places: which frames training gives, and how often; the weights need not sum to 1. Of `keyframes`
+            there are one to three anywhere, of a `prefix` all frames up to some latent frame.
+        drop: probability of training a clip without any, beside that of `none`.
+        stride_t: pixel frames of a latent frame.
+        every: of how many frames training can choose one as an image, beside the last; images are kept with
+            the latents of a clip.
+
+    Raises:
+        InputError: unknown places, or weights that are none.
+    """
+
+    name = "known_frames"
+
+    def __init__(
+        self, places: Mapping[str, float] | None = None, drop: float = 0.0, stride_t: int = 4, every: int = 4
+    ) -> None:
+        super().__init__(drop)
+        self.places = dict(places or {"first": 1.0})
+        if unknown := self.places.keys() - set(get_args(Place)):
+            raise InputError(
+                f"no place {sorted(unknown)[0]!r} for frames: choose {', '.join(get_args(Place))}"
+            )
+        if min(self.places.values()) < 0 or not sum(self.places.values()):
+            raise InputError("the weights of places must be 0 or more, and one of them above it")
+        if stride_t < 1 or every < 1:
+            raise InputError(f"stride_t {stride_t} and every {every} must be at least 1")
+        self.stride_t, self.every = stride_t, every
+        self.beside = bool(BESIDE & self.places.keys())
+        self.slots = frozenset({Slot.KNOWN, Slot.TOKENS} if self.beside else {Slot.KNOWN})
+        self.usual = max(self.places, key=lambda place: (place != "none", self.places[place]))
+
+    @property
+    def fingerprint(self) -> str:
+        said = f"{type(self).__name__} {self.every if self.beside else None} {self.stride_t}"
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:
+        """The frames of whole clips that training gives most often."""
+        b, _, t = pixels.shape[:3]
+        mask = torch.zeros(b, t, dtype=torch.bool, device=pixels.device)
+        mask[:, self.frames_at(self.usual, t)] = True
+        return Given(pixels * rearrange(mask, "b t -> b 1 t 1 1"), mask)
+
+    def frames_at(self, place: str, t: int) -> list[int]:
+        """The frames of a place in a clip of t frames; of those that training draws, the middle."""
+        half = self.stride_t * ((t - 1) // self.stride_t // 2)
+        found: dict[str, list[int]] = {
+            "none": [],
+            "first": [0],
+            "last": [t - 1],
+            "first_and_last": [0, t - 1],
+            "keyframes": [half],
+            "prefix": list(range(1 + half)),
+        }
+        return found[place]
+
+    def check(self, batch: ClipBatch) -> None:
+        if batch.given is None:  # without any it is a model of text alone
+            return
+        at = batch.given.mask[0].nonzero()[:, 0].tolist()
+        whole = len(self.beginning(batch.given.mask)[0].nonzero())
+        if not self.beside and (at != list(range(whole)) or (whole > 1 and "prefix" not in self.places)):
+            what = "the beginning of a clip" if "prefix" in self.places else "a first frame (--image)"
+            raise InputError(f"this model is to be given {what}, and got frames {at}")
+
+    def beginning(self, mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+        """Frames that are given with all before them, up to a whole latent frame."""
+        unbroken = mask.long().cumprod(1)
+        length = unbroken.sum(1, keepdim=True)  # b 1
+        whole = torch.where(length > 0, 1 + (length - 1) // self.stride_t * self.stride_t, 0)
+        return torch.arange(mask.shape[1], device=mask.device) < whole
+
+    def candidates(self, t: int) -> list[int]:
+        """Frames that training can show as images."""
+        return sorted({*range(self.every, t, self.every), t - 1}) if self.beside and t > 1 else []
+
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b c_mask t_all h w"]:
+        """Latents of the clip, then images; before the channels, whether there is one.
+
+        In training those of the whole clip and of all candidates, in sampling what is given and every frame.
+        """
+        if batch.given is None and batch.pixels is None:
+            assert batch.latents is not None  # of the size asked for
+            return torch.zeros_like(torch.cat([batch.latents[:, :1], batch.latents], dim=1))
+        if batch.given is None:
+            assert batch.pixels is not None
+            at = self.candidates(batch.pixels.shape[2])
+            everywhere = batch.pixels.new_ones(len(batch), batch.pixels.shape[2], dtype=torch.bool)
+            latents = _coded(batch.pixels, codec)
+            images = _images(batch.pixels, everywhere, at, codec)
+            return _feature(latents, everywhere[:, : latents.shape[2]], *images)
+        given, t = batch.given, batch.given.mask.shape[1]
+        start = self.beginning(given.mask)
+        latent_frames = 1 + (t - 1) // self.stride_t
+        known = start[:, :: self.stride_t]
+        length = int(start.sum(1).max())
+        beginning = _coded(given.pixels[:, :, : max(length, 1)], codec)
+        latents = beginning.new_zeros(*beginning.shape[:2], latent_frames, *beginning.shape[3:])
+        latents[:, :, : beginning.shape[2]] = beginning
+        rest = given.mask & ~start
+        return _feature(latents, known, *_images(given.pixels, rest, list(range(t)), codec))
+
+    def signal(self, batch: ClipBatch) -> Frames:
+        whole = self.whole(batch)
+        if batch.given is None:
+            return self.shown(whole, [self.frames_at(self.usual, self.length(whole))] * len(batch))
+        return whole._replace(images=_packed(whole.images))
+
+    def whole(self, batch: ClipBatch) -> Frames:
+        """All that the feature of a batch holds."""
+        feature = batch.features[self.name].to(batch.fps.device)
+        assert batch.latents is not None  # in sampling noise: it has the size
+        t = batch.latents.shape[2]
+        mask, latents = feature[:, 0, :, 0, 0] > 0.5, feature[:, 1:]
+        count, frames = feature.shape[2] - t, 1 + self.stride_t * (t - 1)
+        at = torch.tensor(self.candidates(frames) if count < frames else range(frames), device=feature.device)
+        where = torch.where(at == 0, 0.0, (at + (self.stride_t - 1) / 2) / self.stride_t)
+        images = Appended(
+            rearrange(latents[:, :, t:], "b c k h w -> b k c h w"), where.expand(len(mask), -1), mask[:, t:]
+        )
+        return Frames(latents[:, :, :t], mask[:, :t], images)
+
+    def length(self, frames: Frames) -> int:
+        """Pixel frames of the clips."""
+        return 1 + self.stride_t * (frames.latents.shape[2] - 1)
+
+    def drawn(self, batch: ClipBatch, generator: Generator) -> Frames:
+        whole = self.whole(batch)
+        draws = torch.rand(len(batch), 3 + MOST, generator=generator, device=generator.device)
+        t = self.length(whole)
+        return self.shown(whole, [self.frames_drawn(numbers, t) for numbers in draws.tolist()])
+
+    def frames_drawn(self, numbers: Sequence[float], t: int) -> list[int]:
+        """Frames of a clip of t frames by numbers in [0, 1): whether, which place, how many, and where."""
+        dropped, which, many, *where = numbers
+        names, weights = list(self.places), list(self.places.values())
+        bounds = [share / sum(weights) for share in accumulate(weights)]
+        place = "none" if dropped < self.drop else names[min(bisect(bounds, which), len(names) - 1)]
+        if place == "keyframes":
+            candidates = self.candidates(t)
+            return [candidates[int(x * len(candidates))] for x in where[: 1 + int(many * MOST)]]
+        if place == "prefix":  # not the whole clip
+            return list(range(1 + self.stride_t * int(many * ((t - 1) // self.stride_t))))
+        return self.frames_at(place, t)
+
+    def shown(self, whole: Frames, frames: list[list[int]]) -> Frames:
+        """Some frames of each clip, of those that there are."""
+        t = self.length(whole)
+        mask = torch.zeros(len(frames), t, dtype=torch.bool, device=whole.known.device)
+        for row, some in zip(mask, frames, strict=True):
+            row[some] = True
+        start = self.beginning(mask)
+        candidates = self.candidates(t) if whole.images.mask.shape[1] < t else list(range(t))
+        images = whole.images._replace(mask=whole.images.mask & (mask & ~start)[:, candidates])
+        return Frames(whole.latents, whole.known & start[:, :: self.stride_t], _packed(images))
+
+    def null(self, signal: Frames) -> Frames:
+        nothing = signal.images._replace(mask=torch.zeros_like(signal.images.mask))
+        return Frames(signal.latents, torch.zeros_like(signal.known), nothing)
+
+    def mix(self, signal: Frames, null: Frames, hidden: Bool[Tensor, "b"]) -> Frames:
+        seen = ~hidden[:, None]
+        return Frames(
+            signal.latents,
+            signal.known & seen,
+            signal.images._replace(mask=signal.images.mask & seen),
+        )
+
+    def stack(self, signal: Frames, null: Frames) -> Frames:
+        return Frames(
+            torch.cat([signal.latents, null.latents]),
+            torch.cat([signal.known, null.known]),
+            Appended(*(torch.cat([a, b]) for a, b in zip(signal.images, null.images, strict=True))),
+        )
+
+    def known(self, signal: Frames) -> Known:
+        return Known(signal.latents, rearrange(signal.known, "b t -> b 1 t 1 1").to(signal.latents.dtype))
+
+    def apply(self, inputs: DenoiserInput, signal: Frames) -> DenoiserInput:
+        known = self.known(signal)
+        sigma = inputs.sigma * (1 - rearrange(known.mask, "b 1 t 1 1 -> b t 1 1"))
+        inputs = replace(inputs, latents=torch.lerp(inputs.latents, known.latents, known.mask), sigma=sigma)
+        return inputs.with_images(signal.images)
+
+
+def _coded(pixels: Float[Tensor, "b 3 t h w"], codec: TiledCodec) -> Float[Tensor, "b c t h w"]:
+    """Latents of a beginning, and of its first frame as an image alone, which is what sampling is given.
+
+    A codec that looks at statistics of the whole clip has others for it.
+    """
+    first = codec.encode(pixels[:, :, :1])
+    return first if pixels.shape[2] == 1 else torch.cat([first, codec.encode(pixels)[:, :, 1:]], dim=2)
+
+
+def _images(
+    pixels: Float[Tensor, "b 3 t h w"], mask: Bool[Tensor, "b t"], at: list[int], codec: TiledCodec
+) -> tuple[Float[Tensor, "b c k h w"], Bool[Tensor, "b k"]]:
+    """Latents of frames, each coded alone; zeros of those that are not there in any clip."""
+    there = mask[:, at]
+    some = [i for i, yes in enumerate(there.any(0).tolist()) if yes]
+    b = len(pixels)
+    if not some:
+        one = codec.encode(pixels[:, :, :1])
+        return one.new_zeros(b, one.shape[1], len(at), *one.shape[3:]), there
+    chosen = rearrange(pixels[:, :, [at[i] for i in some]], "b c k h w -> (b k) c 1 h w")
+    coded = rearrange(codec.encode(chosen), "(b k) c 1 h w -> b c k h w", b=b)
+    latents = coded.new_zeros(b, coded.shape[1], len(at), *coded.shape[3:])
+    latents[:, :, some] = coded
+    return latents, there
+
+
+def _feature(
+    latents: Float[Tensor, "b c t h w"],
+    known: Bool[Tensor, "b t"],
+    images: Float[Tensor, "b c k h w"],
+    there: Bool[Tensor, "b k"],
+) -> Float[Tensor, "b c_mask t_all h w"]:
+    both, mask = torch.cat([latents, images], dim=2), torch.cat([known, there], dim=1)
+    plane = rearrange(mask, "b t -> b 1 t 1 1").to(both.dtype).expand(-1, 1, -1, *both.shape[3:])
+    return torch.cat([plane, both], dim=1)
+
+
+def _packed(images: Appended) -> Appended:
+    """Without places that no clip of the batch uses."""
+    most = int(images.mask.sum(1).max()) if images.mask.numel() else 0
+    order = images.mask.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    rows = torch.arange(len(order), device=order.device)[:, None]
+    return Appended(images.latents[rows, order], images.frame[rows, order], images.mask[rows, order])
