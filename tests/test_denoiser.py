@@ -95,7 +95,7 @@ def test_both_branches_in_one_evaluation_are_the_branches():
     model, latents = denoiser(), torch.randn(2, 4, 2, 4, 4).double()
     sigma, signals = torch.tensor([0.3, 0.3]).double(), model.signals(batch(2))
     nulls = model.nulls(signals)
-    both = model(torch.cat([latents, latents]), torch.cat([sigma, sigma]), model.stack(signals, nulls))
+    both = model(torch.cat([latents, latents]), torch.cat([sigma, sigma]), model.stack([signals, nulls]))
     conditional, null = both.chunk(2)
     torch.testing.assert_close(conditional, model(latents, sigma, signals), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(null, model(latents, sigma, nulls), atol=1e-5, rtol=1e-5)

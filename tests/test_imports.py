@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     ("types",),
     ("progress", "devices"),
-    ("nn", "weights"),
+    ("nn", "weights", "camera"),
     ("flow", "codecs", "text", "models", "data", "adapters", "world"),
     ("conditions",),
     ("denoiser", "releases"),

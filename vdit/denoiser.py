@@ -1,6 +1,6 @@
 """The one trained module of a diffusion run: a backbone and the conditions that feed it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -77,10 +77,19 @@ class Denoiser(nn.Module):
         return [condition for condition in self._listeners() if isinstance(condition, Featured)]
 
     @torch.no_grad()
-    def stack(self, signals: Signals, nulls: Signals) -> Signals:
-        """Signals and nulls along one batch, for both branches of guidance in one evaluation."""
+    def stack(self, branches: Sequence[Signals]) -> Signals:
+        """The signals of all branches of guidance along one batch, for one evaluation."""
+        rows = zip(self._listeners(), zip(*branches, strict=True), strict=True)
+        return tuple(condition.stack(signals) for condition, signals in rows)
+
+    def hearing(self, signals: Signals, nulls: Signals, asked: Collection[str]) -> Signals:
+        """The signals of the conditions on what is asked, and the nulls of the others."""
         rows = zip(self._listeners(), signals, nulls, strict=True)
-        return tuple(condition.stack(signal, null) for condition, signal, null in rows)
+        return tuple(signal if condition.asks in asked else null for condition, signal, null in rows)
+
+    def asks(self) -> frozenset[str]:
+        """What can be asked."""
+        return frozenset(condition.asks for condition in self._listeners())
 
     def forward(
         self,

@@ -61,7 +61,7 @@ def test_mix_hides_the_hidden_clips_alone(other: str):
 @pytest.mark.parametrize("other", ["", "nothing that is worth a look"])
 def test_stack_keeps_both_one_after_the_other(other: str):
     caption = Caption(Letters())
-    both = caption.stack(caption.signal(batch("a red star", "sun")), caption.signal(batch(other, other)))
+    both = caption.stack([caption.signal(batch("a red star", "sun")), caption.signal(batch(other, other))])
     assert read(both) == ["a red star", "sun", other, other]
 
 

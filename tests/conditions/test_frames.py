@@ -99,8 +99,8 @@ def test_what_is_given_counts_before_what_the_clip_shows(codec: TiledCodec):
 @pytest.mark.parametrize(
     ("condition", "places", "told"),
     [
-        (ImageChannels(), [], r"a first frame \(--image\), and got none"),
-        (ImageChannels(), [0, 8], r"a first frame \(--image\), and got frames \[0, 8\]"),
+        (ImageChannels(), [], r"a first frame \(--first\), and got none"),
+        (ImageChannels(), [0, 8], r"a first frame \(--first\), and got frames \[0, 8\]"),
         (ImageChannels("first_and_last"), [0], r"a first and a last frame .*, and got frames \[0\]"),
     ],
 )

@@ -202,8 +202,8 @@ def test_what_is_drawn_is_a_function_of_the_generator(codec: TiledCodec):
 @pytest.mark.parametrize(
     ("places", "frames", "told"),
     [
-        ({"first": 1.0}, [8], r"a first frame \(--image\), and got frames \[8\]"),
-        ({"first": 1.0}, range(5), r"a first frame \(--image\), and got frames \[0, 1, 2, 3, 4\]"),
+        ({"first": 1.0}, [8], r"a first frame \(--first\), and got frames \[8\]"),
+        ({"first": 1.0}, range(5), r"a first frame \(--first\), and got frames \[0, 1, 2, 3, 4\]"),
         ({"prefix": 1.0}, [0, 8], r"the beginning of a clip, and got frames \[0, 8\]"),
         ({"prefix": 1.0}, [0, 1], r"the beginning of a clip, and got frames \[0, 1\]"),
     ],

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from vdit.camera.moves import CameraMove, trajectory
+from vdit.camera.pose_file import read_poses
 from vdit.conditions.rays import grouped, plucker
-from vdit.data.poses import read_poses
 from vdit.eval.import_case import ImportCase, compare
 from vdit.types import Cameras, InputError
-from vdit.world.cameras import CameraMove, trajectory
 from vdit.world.raycast import view_rays
 
 CASE = Path(__file__).parents[1] / "oracle/wan_fun_camera"

@@ -41,9 +41,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asked(variant: str) -> list[str]:
     """What the variant needs beside a prompt."""
-    found = ["--image", "first.png"] if "t2v" not in variant else []
-    found += ["--last-image", "last.png"] if "flf2v" in variant else []
-    return found + (["--camera", "poses.txt"] if "camera" in variant else [])
+    found = ["--first", "first.png"] if "t2v" not in variant else []
+    found += ["--last", "last.png"] if "flf2v" in variant else []
+    return found + (["--camera-file", "poses.txt"] if "camera" in variant else [])
 
 
 def taken_in(release: Path, model: Path, out: str) -> int:

@@ -115,6 +115,23 @@ def test_a_known_frame_is_kept_bit_for_bit_and_guides_the_rest(told: list[Denois
     assert not torch.allclose(clip[:, :, 1], without[:, :, 1], atol=1e-3)
 
 
+def test_frames_are_guided_by_a_scale_of_their_own(told: list[DenoiserInput]):
+    """Each scale that differs costs a branch; away from nothing, then from the frames without the prompt."""
+    image = torch.rand(3, 16, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    given = Given(torch.zeros(1, 3, 5, 16, 32), torch.zeros(1, 5, dtype=torch.bool))
+    given.pixels[:, :, 0], given.mask[:, 0] = image, True
+    clips = {}
+    for frames, text, count in ((1.0, 1.0, 1), (1.0, 2.0, 2), (2.0, 1.0, 3), (2.0, 2.0, 2), (3.0, 2.0, 3)):
+        told.clear()
+        asked = sampler(known=True, guidance=text, guidance_frames=frames)
+        clips[frames, text] = asked.latents(["a"], [0], wish=Wish(given))
+        assert len(told[0].latents) == count
+        known = told[0].sigma[:, 0, 0, 0].eq(0).tolist()
+        assert known == [frames == 1.0 or branch < count - 1 for branch in range(count)]
+    assert len({str(clip) for clip in clips.values()}) == 5
+    assert all(torch.equal(clip[:, :, 0], clips[1.0, 1.0][:, :, 0]) for clip in clips.values())
+
+
 def test_a_clip_does_not_depend_on_its_neighbours():
     asked = sampler(guidance=2.0, negative="zz")
     pair = asked.latents(["a", "bcd"], [3, 4])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.types import InputError
-from vdit.world.cameras import MOVES, CameraMove
 from vdit.world.characters import CHARACTERS
 from vdit.world.room import Room
 from vdit.world.room_scene import MOTIONS, SHAPES, TEXTURES, Guest, RoomObject, RoomScene, is_held_out, track

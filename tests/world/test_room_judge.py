@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vdit.camera.moves import MOVES
 from vdit.types import InputError
 from vdit.world.camera_judge import blur, misfits, name_move
-from vdit.world.cameras import MOVES
 from vdit.world.level import Verdict
 from vdit.world.room import Room
 from vdit.world.room_pieces import closed, colour_classes, regions

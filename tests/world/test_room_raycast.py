@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vdit.world.cameras import MOVES, CameraMove
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.world.level import Rendering
 from vdit.world.primitives import PRIMITIVES
 from vdit.world.raycast import cast

@@ -11,7 +11,9 @@ def add_sampling_options(parser: ArgumentParser) -> None:
     """Add which weights, where, and how to sample."""
     parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
     parser.add_argument("--steps", type=int, help="solver steps")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance; 1 is none")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance by the text; 1 is none")
+    parser.add_argument("--guidance-frames", type=float, help="by given frames; 1 is none")
+    parser.add_argument("--guidance-camera", type=float, help="by the camera; 1 is none")
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
     )

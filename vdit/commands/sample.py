@@ -3,9 +3,9 @@
     sample.py --run runs/demo --prompt "a small red circle moving left on a white background"
     sample.py --run runs/demo --prompts prompts.txt --seed 7 --guidance 4 --out clips
     sample.py --model models/wan_1_3b --prompt "two cats boxing"
-    sample.py --model models/wan_i2v --image cat.png --prompt "the cat stretches"
-    sample.py --model models/wan_flf2v --image first.png --last-image last.png --prompt "a flower opens"
-    sample.py --model models/wan_fun_camera --image room.png --camera poses.txt --prompt "a quiet room"
+    sample.py --model models/wan_i2v --first cat.png --prompt "the cat stretches"
+    sample.py --model models/wan_flf2v --first bud.png --last flower.png --prompt "a flower opens"
+    sample.py --run runs/room_conditions --first a.png --camera "pan left 15deg" --prompt "a red cube"
 
 Writes an mp4 a clip, a contact sheet and the resolved settings.
 """
@@ -23,7 +23,8 @@ from vdit.types import InputError
 if TYPE_CHECKING:
     import torch
 
-    from vdit.sample.sampler import Sampling, Wish
+    from vdit.sample.sampler import Sampling
+    from vdit.sample.timeline import Timeline
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Sample; 0 when every clip is written."""
     options = _parser().parse_args(arguments)
     prompts = _prompts(options)
+    timeline = _timeline(options)
 
     from rich.console import Console
 
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         opened.task.denoiser.backbone.lower(precision)
     sampling = _overridden(opened.sampling, options)
     sampler = opened.task.sampler(sampling)
-    wish = _wish(options, sampling)
+    wish = timeline.wish(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
     out = Path(options.out) if options.out else opened.path / "sampled"
     out.mkdir(parents=True, exist_ok=True)
@@ -74,13 +76,10 @@ def main(arguments: Sequence[str]) -> int:
                 if len(shown) < SHEET_CLIPS:
                     shown.append((clip, prompt))
     contact_sheet(shown, out / "sheet.png")
-    asked = {
-        name: getattr(options, name) for name in ("image", "last_image", "camera") if getattr(options, name)
-    }
     settings = {
         "run": options.run or options.model,
         "model": opened.name,
-        **asked,
+        "timeline": timeline.said(),
         "sampling": asdict(sampling),
     }
     settings["clips"] = [
@@ -117,11 +116,28 @@ def _parser() -> ArgumentParser:
         help="of matrix products; auto: bfloat16 for a --model on an accelerator",
     )
     parser.add_argument("--negative", help="the prompt that guidance leads away from")
-    parser.add_argument("--image", help="the first frame, for models that take one")
-    parser.add_argument("--last-image", help="the last frame, for models that take one")
-    parser.add_argument("--camera", help="poses of the camera, a line a frame, as RealEstate10K has them")
+    _add_timeline_options(parser)
     parser.add_argument("--out", help="folder to write to; default: sampled/ in that of the run or the model")
     return parser
+
+
+def _add_timeline_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("what stands when, for models that can be told")
+    group.add_argument("--first", metavar="IMAGE", help="the first frame")
+    group.add_argument("--last", metavar="IMAGE", help="the last frame")
+    group.add_argument("--loop", action="store_true", default=None, help="end with the first frame")
+    group.add_argument(
+        "--keyframe",
+        action="append",
+        default=[],
+        metavar="FRAME=IMAGE",
+        help="any frame; -1 is the last",
+    )
+    group.add_argument("--continue", dest="continued", metavar="VIDEO", help="begin with the end of a video")
+    group.add_argument("--overlap", type=int, help="frames of the video to begin with (5)")
+    group.add_argument("--camera", metavar="WORDS", help='like "pan left 20deg, then dolly in 0.5"')
+    group.add_argument("--camera-file", metavar="POSES", help="lines as RealEstate10K has them, or JSON")
+    group.add_argument("--timeline", metavar="YAML", help="all of these in a file")
 
 
 def _prompts(options: Namespace) -> list[str]:
@@ -155,7 +171,8 @@ def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
     if options.size:
         height, width = rows_and_columns(options.size)
         changed = {"height": height, "width": width}
-    for name in ("frames", "fps", "steps", "guidance", "shift", "solver", "memory", "negative"):
+    names = ("frames", "fps", "steps", "guidance", "guidance_frames", "guidance_camera")
+    for name in (*names, "shift", "solver", "memory", "negative"):
         if (value := getattr(options, name)) is not None:
             changed[name] = value
     return replace(sampling, **changed)
@@ -172,35 +189,28 @@ def _precision(options: Namespace) -> "torch.dtype | None":
     return torch.bfloat16 if low else None
 
 
-def _wish(options: Namespace, sampling: "Sampling") -> "Wish":
-    """The frames and the cameras that are given, for one clip."""
-    import torch
+def _timeline(options: Namespace) -> "Timeline":
+    """What stands at which time, from a file or from options."""
+    from vdit.sample.timeline import Timeline, read_timeline
 
-    from vdit.data.image import read_frame
-    from vdit.data.poses import read_poses
-    from vdit.sample.sampler import Wish
-    from vdit.types import Cameras, Given
-
-    size, given, cameras = (sampling.height, sampling.width), None, None
-    if options.last_image and not options.image:
-        raise InputError("a --last-image needs an --image before it")
-    if options.image:
-        given = Given(
-            torch.zeros(1, 3, sampling.frames, *size), torch.zeros(1, sampling.frames, dtype=torch.bool)
-        )
-        for place, file in ((0, options.image), (-1, options.last_image)):
-            if file:
-                given.pixels[0, :, place] = read_frame(Path(file), *size)
-                given.mask[0, place] = True
-    if options.camera:
-        path = read_poses(Path(options.camera), *size)
-        if len(path.c2w) < sampling.frames:
-            raise InputError(
-                f"{options.camera} has {len(path.c2w)} poses, and the clip {sampling.frames} frames: "
-                "give more poses, or fewer --frames"
-            )
-        cameras = Cameras(path.intrinsics[None, : sampling.frames], path.c2w[None, : sampling.frames])
-    return Wish(given, cameras)
+    keyframes: dict[int, str] = {}
+    for said in options.keyframe:
+        at, equals, file = said.partition("=")
+        if not (equals and file and at.strip().removeprefix("-").isdigit()):
+            raise InputError(f"--keyframe {said} is not FRAME=IMAGE, like 24=c.png")
+        if int(at) in keyframes:
+            raise InputError(f"frame {int(at)} is given twice: {keyframes[int(at)]} and {file}")
+        keyframes[int(at)] = file
+    names = ("first", "last", "loop", "continued", "overlap", "camera", "camera_file")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if "overlap" in given and options.continued is None:
+        raise InputError("--overlap is of a clip to --continue: give one")
+    timeline = Timeline(**given, keyframes=keyframes)
+    if options.timeline is None:
+        return timeline
+    if timeline != Timeline():
+        raise InputError("a --timeline says what stands when: leave out --first and the like, or the file")
+    return read_timeline(Path(options.timeline))
 
 
 def _texts(values: dict) -> dict[str, str]:

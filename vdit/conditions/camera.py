@@ -14,6 +14,9 @@ from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot
 
 __all__ = ["CameraRays"]
 
+STILL = torch.cat([torch.full((4,), 0.5), torch.eye(4).flatten()])
+"""Some camera, as it is kept: fx, fy, cx, cy, and its pose."""
+
 
 class CameraRays(Rows, Featured[Tensor]):
     """Asks for a path of the camera. Its null is zeros, which no ray is.
@@ -40,12 +43,14 @@ class CameraRays(Rows, Featured[Tensor]):
         return "cameras of clips"
 
     def check(self, batch: ClipBatch) -> None:
-        if batch.cameras is None:
+        if batch.cameras is None and (batch.pixels is not None or not self.drop):
             raise InputError("this model follows a camera: give one with --camera, or clips that know theirs")
 
     def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b t twenty"]:
-        self.check(batch)
-        assert batch.cameras is not None  # just checked
+        if batch.cameras is None:  # in sampling, by a model that was trained without it too
+            assert batch.latents is not None  # of the size asked for
+            frames = 1 + self.stride_t * (batch.latents.shape[2] - 1)
+            return batch.latents.new_zeros(len(batch), frames, 20)
         poses = rearrange(batch.cameras.c2w, "b t i j -> b t (i j)")
         return torch.cat([batch.cameras.intrinsics, poses], dim=-1).float()
 
@@ -55,8 +60,11 @@ class CameraRays(Rows, Featured[Tensor]):
         t, h, w = batch.latents.shape[2:]
         if (frames := told.shape[1]) != 1 + self.stride_t * (t - 1):
             raise InputError(f"the camera has {frames} frames, and the clip {1 + self.stride_t * (t - 1)}")
+        there = told[:, 0, 0] > 0  # a focal length
+        told = torch.where(there[:, None, None], told, STILL.to(told))
         cameras = Cameras(told[..., :4], rearrange(told[..., 4:], "b t (i j) -> b t i j", i=4))
-        return grouped(plucker(cameras, h * self.stride_s, w * self.stride_s), self.stride_t)
+        rays = grouped(plucker(cameras, h * self.stride_s, w * self.stride_s), self.stride_t)
+        return rays * rearrange(there, "b -> b 1 1 1 1")
 
     def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, added=signal)

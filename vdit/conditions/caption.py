@@ -1,5 +1,6 @@
 """The caption: a text encoder's tokens in the slot `text`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,6 +25,7 @@ class Caption(Condition[Tokens]):
 
     name = "caption"
     slots = frozenset({Slot.TEXT})
+    asks = "text"
 
     def __init__(self, encoder: TextEncoder, drop: float = 0.1) -> None:
         super().__init__(drop)
@@ -38,16 +40,15 @@ class Caption(Condition[Tokens]):
         return Tokens(one.values.expand(b, -1, -1), one.mask.expand(b, -1))
 
     def mix(self, signal: Tokens, null: Tokens, hidden: Bool[Tensor, "b"]) -> Tokens:
-        signal, null = _same_length(signal, null)
+        signal, null = _same_length([signal, null])
         rows = hidden[:, None]
         return Tokens(
             torch.where(rows[..., None], null.values, signal.values),
             torch.where(rows, null.mask, signal.mask),
         )
 
-    def stack(self, signal: Tokens, null: Tokens) -> Tokens:
-        signal, null = _same_length(signal, null)
-        return Tokens(torch.cat([signal.values, null.values]), torch.cat([signal.mask, null.mask]))
+    def stack(self, signals: Sequence[Tokens]) -> Tokens:
+        return Tokens(*(torch.cat(parts) for parts in zip(*_same_length(signals), strict=True)))
 
     def apply(self, inputs: DenoiserInput, signal: Tokens) -> DenoiserInput:
         return replace(inputs, text=signal)
@@ -57,8 +58,8 @@ def _on(tokens: Tokens, device: torch.device) -> Tokens:
     return Tokens(tokens.values.to(device), tokens.mask.to(device))
 
 
-def _same_length(a: Tokens, b: Tokens) -> tuple[Tokens, Tokens]:
-    n = max(a.mask.shape[1], b.mask.shape[1])
+def _same_length(all_tokens: Sequence[Tokens]) -> list[Tokens]:
+    n = max(tokens.mask.shape[1] for tokens in all_tokens)
 
     def padded(x: Tokens) -> Tokens:
         more = n - x.mask.shape[1]
@@ -66,4 +67,4 @@ def _same_length(a: Tokens, b: Tokens) -> tuple[Tokens, Tokens]:
             return x
         return Tokens(F.pad(x.values, (0, 0, 0, more)), F.pad(x.mask, (0, more)))
 
-    return padded(a), padded(b)
+    return [padded(tokens) for tokens in all_tokens]

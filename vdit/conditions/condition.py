@@ -1,6 +1,7 @@
 """What every condition has in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -33,11 +34,13 @@ class Condition(nn.Module, ABC, Generic[Signal]):
     Attributes:
         name: how messages and configs call it.
         slots: the places it fills.
+        asks: what a user gives for it, and what guidance has a scale for.
         drop: probability that training hides it from a clip, so that guidance has a null to start from.
     """
 
     name: str
     slots: frozenset[Slot]
+    asks: Literal["text", "frames", "camera"]
 
     def __init__(self, drop: float) -> None:
         super().__init__()
@@ -58,8 +61,8 @@ class Condition(nn.Module, ABC, Generic[Signal]):
         """`null` for the clips that are hidden, `signal` for the others."""
 
     @abstractmethod
-    def stack(self, signal: Signal, null: Signal) -> Signal:
-        """Both, one after the other along the batch, for two guidance branches in one evaluation."""
+    def stack(self, signals: Sequence[Signal]) -> Signal:
+        """All, one after the other along the batch, for branches of guidance in one evaluation."""
 
     def drawn(self, batch: ClipBatch, generator: Generator) -> Signal:
         """What training asks for: `signal`, hidden from some of the clips."""
@@ -85,18 +88,12 @@ class Rows(Condition[Tensor]):
     def mix(self, signal: Tensor, null: Tensor, hidden: Bool[Tensor, "b"]) -> Tensor:
         return torch.where(hidden.view(-1, *[1] * (signal.ndim - 1)), null, signal)
 
-    def stack(self, signal: Tensor, null: Tensor) -> Tensor:
-        return torch.cat([signal, null])
+    def stack(self, signals: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(signals))
 
 
 class Featured(Condition[Signal]):
-    """A condition that sees of clips what can be computed before training, and kept: one row a clip.
-
-    Attributes:
-        asks: what a user gives for it.
-    """
-
-    asks: Literal["frames", "camera"]
+    """A condition that sees of clips what can be computed before training, and kept: one row a clip."""
 
     @property
     @abstractmethod

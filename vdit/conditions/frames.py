@@ -57,9 +57,9 @@ class FrameCondition(Rows, GivenFrames[Tensor]):
         if given is None or wanted is None or not torch.equal(wanted, given.mask):
             at = [] if given is None else sorted(set(given.mask.nonzero()[:, 1].tolist()))
             what = (
-                "a first frame (--image)"
+                "a first frame (--first)"
                 if self.places == "first"
-                else "a first and a last frame (--image, --last-image)"
+                else "a first and a last frame (--first, --last)"
             )
             raise InputError(f"this model is to be given {what}, and got {f'frames {at}' if at else 'none'}")
 

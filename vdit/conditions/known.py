@@ -112,7 +112,7 @@ class KnownFrames(GivenFrames[Frames]):
         at = batch.given.mask[0].nonzero()[:, 0].tolist()
         whole = len(self.beginning(batch.given.mask)[0].nonzero())
         if not self.beside and (at != list(range(whole)) or (whole > 1 and "prefix" not in self.places)):
-            what = "the beginning of a clip" if "prefix" in self.places else "a first frame (--image)"
+            what = "the beginning of a clip" if "prefix" in self.places else "a first frame (--first)"
             raise InputError(f"this model is to be given {what}, and got frames {at}")
 
     def beginning(self, mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
@@ -126,31 +126,29 @@ class KnownFrames(GivenFrames[Frames]):
         """Frames that training can show as images."""
         return sorted({*range(self.every, t, self.every), t - 1}) if self.beside and t > 1 else []
 
-    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b c_mask t_all h w"]:
-        """Latents of the clip, then images; before the channels, whether there is one.
+    def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b c_mask k h w"]:
+        """Of clips in training, latents of the first frame and of all candidates, each as an image alone.
 
-        In training those of the whole clip and of all candidates, in sampling what is given and every frame.
+        In sampling, latents of the beginning that is given and of every frame, zeros where there is none;
+        before the channels, whether there is one.
         """
-        if batch.given is None and batch.pixels is None:
-            assert batch.latents is not None  # of the size asked for
-            return torch.zeros_like(torch.cat([batch.latents[:, :1], batch.latents], dim=1))
+        if batch.given is None and batch.pixels is not None:
+            at = [0, *self.candidates(batch.pixels.shape[2])]
+            everywhere = batch.pixels.new_ones(len(batch), at[-1] + 1, dtype=torch.bool)
+            return _masked(*_images(batch.pixels, everywhere, at, codec))
+        assert batch.latents is not None  # of the size asked for
+        frames = 1 + self.stride_t * (batch.latents.shape[2] - 1)
         if batch.given is None:
-            assert batch.pixels is not None
-            at = self.candidates(batch.pixels.shape[2])
-            everywhere = batch.pixels.new_ones(len(batch), batch.pixels.shape[2], dtype=torch.bool)
-            latents = _coded(batch.pixels, codec)
-            images = _images(batch.pixels, everywhere, at, codec)
-            return _feature(latents, everywhere[:, : latents.shape[2]], *images)
-        given, t = batch.given, batch.given.mask.shape[1]
-        start = self.beginning(given.mask)
-        latent_frames = 1 + (t - 1) // self.stride_t
-        known = start[:, :: self.stride_t]
-        length = int(start.sum(1).max())
-        beginning = _coded(given.pixels[:, :, : max(length, 1)], codec)
-        latents = beginning.new_zeros(*beginning.shape[:2], latent_frames, *beginning.shape[3:])
-        latents[:, :, : beginning.shape[2]] = beginning
-        rest = given.mask & ~start
-        return _feature(latents, known, *_images(given.pixels, rest, list(range(t)), codec))
+            empty = torch.cat([batch.latents[:, :1], batch.latents], dim=1)
+            return torch.zeros_like(empty[:, :, :1]).repeat(1, 1, batch.latents.shape[2] + frames, 1, 1)
+        start = self.beginning(batch.given.mask)
+        latents = torch.zeros_like(batch.latents)
+        if length := int(start.sum(1).max()):
+            known = _coded(batch.given.pixels[:, :, :length], codec)
+            latents[:, :, : known.shape[2]] = known
+        images, there = _images(batch.given.pixels, batch.given.mask & ~start, list(range(frames)), codec)
+        mask = torch.cat([start[:, :: self.stride_t], there], dim=1)
+        return _masked(torch.cat([latents, images], dim=2), mask)
 
     def signal(self, batch: ClipBatch) -> Frames:
         whole = self.whole(batch)
@@ -159,18 +157,23 @@ class KnownFrames(GivenFrames[Frames]):
         return whole._replace(images=_packed(whole.images))
 
     def whole(self, batch: ClipBatch) -> Frames:
-        """All that the feature of a batch holds."""
+        """All that there is to choose from: what was given, or in training all of the clip."""
         feature = batch.features[self.name].to(batch.fps.device)
         assert batch.latents is not None  # in sampling noise: it has the size
         t = batch.latents.shape[2]
-        mask, latents = feature[:, 0, :, 0, 0] > 0.5, feature[:, 1:]
-        count, frames = feature.shape[2] - t, 1 + self.stride_t * (t - 1)
-        at = torch.tensor(self.candidates(frames) if count < frames else range(frames), device=feature.device)
-        where = torch.where(at == 0, 0.0, (at + (self.stride_t - 1) / 2) / self.stride_t)
-        images = Appended(
-            rearrange(latents[:, :, t:], "b c k h w -> b k c h w"), where.expand(len(mask), -1), mask[:, t:]
-        )
-        return Frames(latents[:, :, :t], mask[:, :t], images)
+        frames = 1 + self.stride_t * (t - 1)
+        mask, values = feature[:, 0, :, 0, 0] > 0.5, feature[:, 1:]
+        if feature.shape[2] == t + frames:
+            latents, known, at = values[:, :, :t], mask[:, :t], range(frames)
+            values, mask = values[:, :, t:], mask[:, t:]
+        else:
+            latents = torch.cat([values[:, :, :1], batch.latents[:, :, 1:]], dim=2)
+            known, at = mask[:, :1].expand(-1, t), self.candidates(frames)
+            values, mask = values[:, :, 1:], mask[:, 1:]
+        place = torch.tensor(at, dtype=values.dtype, device=values.device)
+        place = torch.where(place == 0, 0.0, (place + (self.stride_t - 1) / 2) / self.stride_t)
+        images = rearrange(values, "b c k h w -> b k c h w")
+        return Frames(latents, known, Appended(images, place.expand(len(mask), -1), mask))
 
     def length(self, frames: Frames) -> int:
         """Pixel frames of the clips."""
@@ -218,11 +221,12 @@ class KnownFrames(GivenFrames[Frames]):
             signal.images._replace(mask=signal.images.mask & seen),
         )
 
-    def stack(self, signal: Frames, null: Frames) -> Frames:
+    def stack(self, signals: Sequence[Frames]) -> Frames:
+        images = zip(*(signal.images for signal in signals), strict=True)
         return Frames(
-            torch.cat([signal.latents, null.latents]),
-            torch.cat([signal.known, null.known]),
-            Appended(*(torch.cat([a, b]) for a, b in zip(signal.images, null.images, strict=True))),
+            torch.cat([signal.latents for signal in signals]),
+            torch.cat([signal.known for signal in signals]),
+            Appended(*(torch.cat(parts) for parts in images)),
         )
 
     def known(self, signal: Frames) -> Known:
@@ -261,15 +265,9 @@ def _images(
     return latents, there
 
 
-def _feature(
-    latents: Float[Tensor, "b c t h w"],
-    known: Bool[Tensor, "b t"],
-    images: Float[Tensor, "b c k h w"],
-    there: Bool[Tensor, "b k"],
-) -> Float[Tensor, "b c_mask t_all h w"]:
-    both, mask = torch.cat([latents, images], dim=2), torch.cat([known, there], dim=1)
-    plane = rearrange(mask, "b t -> b 1 t 1 1").to(both.dtype).expand(-1, 1, -1, *both.shape[3:])
-    return torch.cat([plane, both], dim=1)
+def _masked(values: Float[Tensor, "b c k h w"], mask: Bool[Tensor, "b k"]) -> Float[Tensor, "b c_mask k h w"]:
+    plane = rearrange(mask, "b k -> b 1 k 1 1").to(values.dtype).expand(-1, 1, -1, *values.shape[3:])
+    return torch.cat([plane, values], dim=1)
 
 
 def _packed(images: Appended) -> Appended:

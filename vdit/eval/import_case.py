@@ -18,9 +18,9 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from vdit.camera.pose_file import cameras_of_rows
 from vdit.codecs.published import LAYOUTS, codec_of_config, import_codec
 from vdit.conditions.rays import grouped, plucker
-from vdit.data.poses import cameras_of_rows
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, schedule
 from vdit.models.camera import CameraIn

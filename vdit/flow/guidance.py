@@ -1,47 +1,77 @@
-"""Guidance: velocities composed into one that follows the prompt more closely."""
+"""Guidance: velocities composed into one that follows what is asked for more closely."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ClassifierFree"]
+__all__ = ["Branch", "Guidance", "compose", "ladder"]
 
 
 @dataclass(frozen=True)
-class ClassifierFree:
-    """v = v_null + scale * (v_prompt - v_null); scale 1 is the conditional velocity alone.
-
-    Source: Ho & Salimans 2022, eq. 6, in the form where 1 is "no guidance"; limited to an interval of
-    sigma as in Kynkäänniemi et al. 2024.
+class Guidance:
+    """How far beyond what was asked to go; 1 is exactly what was asked.
 
     Attributes:
-        scale: how far beyond the conditional velocity to go.
-        start: guidance acts for sigma in (stop, start].
-        stop: see `start`.
-        low_scale: the scale for sigma below `boundary`, where another one of two experts speaks.
-        boundary: see `low_scale`.
+        text: scale of what the text adds to all that is asked besides.
+        frames: scale of what given frames add to nothing at all.
+        camera: scale of what the camera adds to the frames.
+        low_text: `text` for sigma below `boundary`, where another one of two experts speaks.
+        boundary: see `low_text`.
     """
 
-    scale: float
-    start: float = 1.0
-    stop: float = 0.0
-    low_scale: float = 1.0
+    text: float
+    frames: float = 1.0
+    camera: float = 1.0
+    low_text: float = 1.0
     boundary: float = 0.0
 
-    def scale_at(self, sigma: float) -> float:
-        """How far to go at this sigma."""
-        if not self.stop < sigma <= self.start:
-            return 1.0
-        return self.scale if sigma >= self.boundary else self.low_scale
+    def scales(self, sigma: float) -> dict[str, float]:
+        """The scale of each at this sigma, in the order in which they are asked."""
+        text = self.text if sigma >= self.boundary else self.low_text
+        return {"frames": self.frames, "camera": self.camera, "text": text}
 
-    def acts(self, sigma: float) -> bool:
-        """Whether the null branch is needed at all at this sigma."""
-        return self.scale_at(sigma) != 1.0
 
-    def compose(
-        self, conditional: Float[Tensor, "*shape"], null: Float[Tensor, "*shape"], sigma: float
-    ) -> Float[Tensor, "*shape"]:
-        """The velocity the solver follows."""
-        return torch.lerp(null, conditional, self.scale_at(sigma))
+class Branch(NamedTuple):
+    """One evaluation of the model.
+
+    Attributes:
+        heard: how many of what can be asked it hears.
+        scale: what its difference from the branch before counts; of the first it says nothing.
+    """
+
+    heard: int
+    scale: float
+
+
+def ladder(scales: Sequence[float]) -> list[Branch]:
+    """The branches to evaluate, of which each hears more than the one before, for a scale of each step.
+
+    v = v_0 + s_1 (v_1 - v_0) + s_2 (v_2 - v_1) + ..., where v_j hears the first j things. Steps of one scale
+    are one step, and what begins with a scale of 1 needs nothing before it: with 1 everywhere the last branch
+    is alone, with one other scale at the end it is classifier-free guidance.
+
+    Source: Ho & Salimans 2022, eq. 6; for two things Brooks et al. 2023, eq. 3.
+    """
+    branches = [Branch(0, 1.0)]
+    for heard, scale in enumerate(scales, start=1):
+        if scale == branches[-1].scale:
+            branches[-1] = Branch(heard, scale)
+        else:
+            branches.append(Branch(heard, scale))
+    return branches
+
+
+def compose(
+    velocities: Sequence[Float[Tensor, "*shape"]], branches: Sequence[Branch]
+) -> Float[Tensor, "*shape"]:
+    """The velocity the solver follows, of those of the branches."""
+    found = before = velocities[0]
+    for velocity, branch in zip(velocities[1:], branches[1:], strict=True):
+        step = torch.lerp(before, velocity, branch.scale)
+        found = step if found is before else found + step - before
+        before = velocity
+    return found

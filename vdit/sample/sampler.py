@@ -12,10 +12,11 @@ from torch import Tensor
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.denoiser import Denoiser, Signals
-from vdit.flow.guidance import ClassifierFree
+from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
-from vdit.types import Cameras, ClipBatch, Given, InputError, Kept
+from vdit.sample.guided import Guided
+from vdit.types import Cameras, ClipBatch, Given, InputError
 
 __all__ = ["Sampler", "Sampling", "Wish"]
 
@@ -25,6 +26,8 @@ CHECKED = (
     ("memory", "above 0"),
     ("guidance", "0 or more"),
     ("low_guidance", "0 or more"),
+    ("guidance_frames", "0 or more"),
+    ("guidance_camera", "0 or more"),
 )
 SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
 
@@ -39,7 +42,7 @@ class Sampling:
         width: pixel columns.
         fps: frames per second of the file.
         steps: solver steps.
-        guidance: scale of classifier-free guidance; 1 is none.
+        guidance: scale of classifier-free guidance by the text; 1 is none.
         shift: moves the steps towards noise; 1 spaces them evenly.
         solver: euler, heun (two evaluations a step), or those that learn from earlier steps: unipc and dpm++.
         memory: GiB that coding may take, about; clips that need more are coded in pieces.
@@ -48,6 +51,9 @@ class Sampling:
         whole_steps: whether the model is told sigma in whole thousandths, cut off, as Wan's was trained.
         low_guidance: scale of guidance for sigma below `boundary`; None is the same everywhere.
         boundary: sigma from which `guidance` takes over from `low_guidance`.
+        guidance_frames: scale of guidance by given frames; 1 is none. Each scale that differs from the others
+            costs an evaluation more.
+        guidance_camera: scale of guidance by the camera; 1 is none.
     """
 
     frames: int = 9
@@ -64,6 +70,8 @@ class Sampling:
     whole_steps: bool = False
     low_guidance: float | None = None
     boundary: float = 0.0
+    guidance_frames: float = 1.0
+    guidance_camera: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in CHECKED:
@@ -82,10 +90,10 @@ class Sampling:
         """What the model is told of a step's sigma."""
         return math.floor(1000 * sigma) / 1000 if self.whole_steps else sigma
 
-    def leads(self) -> ClassifierFree:
+    def leads(self) -> Guidance:
         """Guidance of this strength."""
         low = self.guidance if self.low_guidance is None else self.low_guidance
-        return ClassifierFree(self.guidance, low_scale=low, boundary=self.boundary)
+        return Guidance(self.guidance, self.guidance_frames, self.guidance_camera, low, self.boundary)
 
 
 @dataclass(frozen=True)
@@ -165,24 +173,18 @@ class Sampler:
         ).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
-        against = self.denoiser.signals(replace(batch, captions=(self.sampling.negative,) * len(prompts)))
-        both = self.denoiser.stack(asked, against)
-        guidance, kept, kept_of_both = self.sampling.leads(), Kept(), Kept()
-
-        def velocity(x: Tensor, sigma: float) -> Tensor:
-            told = self.sampling.told(sigma)
-            if not guidance.acts(told):
-                return self._velocity(x, told, asked, kept)
-            pair = self._velocity(torch.cat([x, x]), told, both, kept_of_both)
-            conditional, null = pair.chunk(2)
-            return guidance.compose(conditional, null, told)
-
+        guided = Guided(self.denoiser, asked, self.nulls(batch, asked), self.sampling)
         sigmas = schedule(self.sampling.steps, self.sampling.shift, self.sampling.first)
         solver = SOLVERS[self.sampling.solver]()
         with self.denoiser.evaluating():
-            latents = solver.solve(velocity, noise, sigmas, progress)
+            latents = solver.solve(guided, noise, sigmas, progress)
         known = self.denoiser.known(asked)
         return latents if known is None else torch.lerp(latents, known.latents, known.mask)
+
+    def nulls(self, batch: ClipBatch, asked: Signals) -> Signals:
+        """What guidance leads away from: another prompt, and nothing of what is asked besides."""
+        against = self.denoiser.signals(replace(batch, captions=(self.sampling.negative,) * len(batch)))
+        return self.denoiser.hearing(against, self.denoiser.nulls(asked), {"text"})
 
     def features(self, batch: ClipBatch) -> dict[str, Tensor]:
         """What the conditions see of what is given. Raises InputError where that is not theirs."""
@@ -218,6 +220,3 @@ class Sampler:
         """
         latents = self.latents(prompts, seeds, progress, wish)
         return TiledCodec(self.codec, self.sampling.memory).decode(latents).float().cpu()
-
-    def _velocity(self, x: Tensor, sigma: float, signals: Signals, kept: Kept) -> Tensor:
-        return self.denoiser(x, torch.full((x.shape[0],), sigma, device=x.device), signals, kept)

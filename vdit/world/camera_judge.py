@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from vdit.camera.moves import MOVES, CameraMove, MoveKind, trajectory
 from vdit.types import Cameras, InputError
-from vdit.world.cameras import MOVES, CameraMove, MoveKind, trajectory
 from vdit.world.raycast import project, room_depth, view_rays
 
 __all__ = ["blur", "misfits", "name_move"]

@@ -8,8 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vdit.camera.moves import trajectory
 from vdit.types import Cameras
-from vdit.world.cameras import trajectory
 from vdit.world.level import Rendering
 from vdit.world.primitives import PATTERNS
 from vdit.world.room_scene import BOX, FLOOR, LIGHTS, RoomScene

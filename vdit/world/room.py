@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vdit.world.cameras import MOVES
+from vdit.camera.moves import MOVES
 from vdit.world.characters import CHARACTERS
 from vdit.world.level import Captions, Level, Rendering, Verdict
 from vdit.world.raycast import cast
@@ -30,7 +30,7 @@ class Room(Level[RoomScene]):
         objects: least and greatest number of objects, from 1 to 3.
         guests: share of the scenes of one or two objects that have a named character besides.
         characters: who may be the guest; all by default.
-        moves: words of `vdit.world.cameras.MOVES`; all by default.
+        moves: words of `vdit.camera.moves.MOVES`; all by default.
 
     Raises:
         InputError: if any is out of range or unknown.

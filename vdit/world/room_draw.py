@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.types import InputError
-from vdit.world.cameras import MOVES, CameraMove
 from vdit.world.characters import CHARACTERS
 from vdit.world.room_scene import (
     LIGHTS,

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from vdit.camera.moves import CameraMove
 from vdit.world.camera_judge import blur, name_move
-from vdit.world.cameras import CameraMove
 from vdit.world.characters import CHARACTERS
 from vdit.world.level import Verdict
 from vdit.world.raycast import cast

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.types import InputError
-from vdit.world.cameras import MOVES, CameraMove
 from vdit.world.characters import CHARACTERS
 from vdit.world.words import COLOURS
 

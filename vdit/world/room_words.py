@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vdit.world.cameras import MOVES, CameraMove
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.world.level import Captions
 from vdit.world.room_scene import MOTIONS, Guest, RoomObject, RoomScene
 from vdit.world.words import article, listing

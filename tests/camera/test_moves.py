@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from vdit.camera.moves import FOCAL, MOVES, PIVOT, CameraMove, trajectory
 from vdit.types import InputError
-from vdit.world.cameras import FOCAL, MOVES, PIVOT, CameraMove, trajectory
 
 ROOT = math.sqrt(3) / 2
 HALF_ORBIT = PIVOT * 0.5

@@ -1,4 +1,4 @@
-"""Camera moves of the room in strict CameraBench words, and the exact cameras behind them.
+"""Camera moves in strict CameraBench words, and the exact cameras behind them.
 
 Pan, tilt and roll rotate; truck, pedestal and dolly translate; zoom changes the lens; orbit does two of
 these at once around a point in front of the camera (Lin et al. 2025, CameraBench).
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vdit.types import Cameras, InputError
 
-__all__ = ["FOCAL", "MOVES", "PIVOT", "CameraMove", "MoveKind", "trajectory"]
+__all__ = ["FOCAL", "MOVES", "PIVOT", "CameraMove", "MoveKind", "cameras_of", "poses_of", "trajectory"]
 
 FOCAL = 0.9  # focal length over the shorter side of the frame: a field of view of 58 degrees
 PIVOT = 3.5  # metres from the first camera to the point that an orbit keeps in its centre
@@ -94,13 +94,19 @@ def trajectory(move: CameraMove, frames: int, height: int, width: int) -> Camera
     """
     if min(frames, height, width) < 1:
         raise InputError(f"a clip of {frames} frames of {height} × {width} is empty; use sizes above 0.")
-    done = np.linspace(0.0, 1.0, frames)
+    poses, zoom = poses_of(move, np.linspace(0.0, 1.0, frames))
+    return cameras_of(poses, zoom, height, width)
+
+
+def poses_of(
+    move: CameraMove, done: Float[np.ndarray, "t"]
+) -> tuple[Float[np.ndarray, "t 4 4"], Float[np.ndarray, "t"]]:
+    """Camera-to-world poses and the ratio of focal lengths after shares of a move in [0, 1]."""
     kind, _, way = move.word.partition(" ")
     sign = {"right": 1, "up": 1, "in": 1, "clockwise": 1}.get(way, -1)
-    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses, zoom = np.tile(np.eye(4), (len(done), 1, 1)), np.ones(len(done))
     angle = sign * math.radians(move.amplitude) * done
     metres = sign * move.amplitude * done
-    focal = np.full(frames, FOCAL * min(height, width))
     match kind:
         case "pan":
             poses[:, :3, :3] = _turn(angle, forward=2, towards=0)
@@ -115,12 +121,19 @@ def trajectory(move: CameraMove, frames: int, height: int, width: int) -> Camera
         case "dolly":
             poses[:, 2, 3] = metres
         case "zoom":
-            focal = focal * move.amplitude ** (sign * done)
+            zoom = move.amplitude ** (sign * done)
         case "orbit":
             poses[:, :3, :3] = _turn(-angle, forward=2, towards=0)
             poses[:, 0, 3] = PIVOT * np.sin(angle)
             poses[:, 2, 3] = PIVOT * (1 - np.cos(angle))
-    centre = np.full(frames, 0.5)
+    return poses, zoom
+
+
+def cameras_of(
+    poses: Float[np.ndarray, "t 4 4"], zoom: Float[np.ndarray, "t"], height: int, width: int
+) -> Cameras:
+    """Cameras of the usual focal length times `zoom`, for frames of a size."""
+    focal, centre = FOCAL * min(height, width) * zoom, np.full(len(zoom), 0.5)
     intrinsics = np.stack([focal / width, focal / height, centre, centre], axis=1)
     return Cameras(intrinsics=_tensor(intrinsics), c2w=_tensor(poses))
 

@@ -1,0 +1,1 @@
+"""Cameras that a user asks for: words, paths of several moves, pose files."""

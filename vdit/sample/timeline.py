@@ -1,0 +1,152 @@
+"""What stands at which time of a clip that is sampled: images, the end of another clip, the camera.
+
+One description for the command line and for files:
+
+    first: a.png                 an image at frame 0
+    last: b.png                  an image at the last frame
+    loop: true                   the image of frame 0 at the last frame too
+    keyframes: {24: c.png}       images anywhere; below 0 counts from the end
+    continue: clip.mp4           the clip begins with the end of this one
+    overlap: 5                   so many frames of it
+    camera: pan left 20deg, then dolly in 0.5
+    camera_file: poses.txt       poses instead, a line a frame, or JSON
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from vdit.camera.path import read_path
+from vdit.camera.pose_file import read_poses
+from vdit.data.given import read_end, read_frame
+from vdit.sample.sampler import Sampling, Wish
+from vdit.types import Cameras, Given, InputError
+
+__all__ = ["Timeline", "read_timeline"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """See the head of this file; paths are as given, `continued` is `continue` there."""
+
+    first: str | None = None
+    last: str | None = None
+    loop: bool = False
+    keyframes: Mapping[int, str] = field(default_factory=dict)
+    continued: str | None = None
+    overlap: int = 5
+    camera: str | None = None
+    camera_file: str | None = None
+
+    def wish(self, sampling: Sampling) -> Wish:
+        """What a sampler is asked for besides the prompt, for one clip.
+
+        Raises:
+            InputError: files that cannot be read; frames beyond the end, or given twice; two cameras.
+        """
+        return Wish(self.given(sampling), self.cameras(sampling))
+
+    def images(self, frames: int) -> dict[int, str]:
+        """The image of each frame that has one. Raises InputError where one has two, or is not there."""
+        if self.loop and self.first is None:
+            raise InputError("--loop ends a clip with its first frame: give one with --first")
+        said = [(0, self.first), (frames - 1, self.last), (frames - 1, self.first if self.loop else None)]
+        said += list(self.keyframes.items())
+        found: dict[int, str] = {}
+        for asked, file in said:
+            if file is None:
+                continue
+            at = asked + frames if asked < 0 else asked
+            if not 0 <= at < frames:
+                raise InputError(
+                    f"a keyframe at frame {asked} lies beyond the clip, whose frames are 0 to {frames - 1}: "
+                    "move it, or ask for more --frames"
+                )
+            if found.setdefault(at, file) != file:
+                raise InputError(f"frame {at} is given twice: {found[at]} and {file}")
+        return found
+
+    def given(self, sampling: Sampling) -> Given | None:
+        """The frames that are given."""
+        size, images = (sampling.height, sampling.width), self.images(sampling.frames)
+        if not images and self.continued is None:
+            return None
+        pixels = torch.zeros(1, 3, sampling.frames, *size)
+        mask = torch.zeros(1, sampling.frames, dtype=torch.bool)
+        if self.continued is not None:
+            if not 1 <= self.overlap < sampling.frames:
+                limit = f"below {sampling.frames}, the frames of a clip"
+                raise InputError(f"--overlap {self.overlap} must be at least 1, and {limit}")
+            if inside := sorted(at for at in images if at < self.overlap):
+                both = f"{images[inside[0]]} and the end of {self.continued}"
+                raise InputError(f"frame {inside[0]} is given twice: {both}")
+            pixels[0, :, : self.overlap] = read_end(Path(self.continued), self.overlap, sampling.fps, *size)
+            mask[0, : self.overlap] = True
+        for at, file in images.items():
+            pixels[0, :, at] = read_frame(Path(file), *size)
+            mask[0, at] = True
+        return Given(pixels, mask)
+
+    def cameras(self, sampling: Sampling) -> Cameras | None:
+        """The cameras, one a frame."""
+        frames, size = sampling.frames, (sampling.height, sampling.width)
+        if self.camera is not None and self.camera_file is not None:
+            raise InputError("a --camera and a --camera-file are two paths: give one of them")
+        if self.camera is not None:
+            path = read_path(self.camera).cameras(frames, sampling.fps, *size)
+        elif self.camera_file is not None:
+            path = read_poses(Path(self.camera_file), *size)
+        else:
+            return None
+        if len(path.c2w) < frames:
+            raise InputError(
+                f"{self.camera_file} has {len(path.c2w)} poses, and the clip {frames} frames: "
+                "give more poses, or fewer --frames"
+            )
+        return Cameras(path.intrinsics[None, :frames], path.c2w[None, :frames])
+
+    def said(self) -> dict[str, Any]:
+        """What is asked, as a file would have it."""
+        named = {("continue" if part.name == "continued" else part.name): part for part in fields(self)}
+        values = {name: getattr(self, part.name) for name, part in named.items()}
+        if self.continued is None:
+            del values["overlap"]
+        return {name: value for name, value in values.items() if value not in (None, False, {})}
+
+
+def read_timeline(file: Path) -> Timeline:
+    """A timeline of a YAML file; paths in it are beside it.
+
+    Raises:
+        InputError: the file is missing, or says something that is not known.
+    """
+    try:
+        said = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"timeline {file} cannot be read: {error}") from error
+    known = {("continue" if part.name == "continued" else part.name): part.name for part in fields(Timeline)}
+    if not isinstance(said, dict):
+        raise InputError(f"timeline {file} is no table: known are {', '.join(known)}")
+    if unknown := sorted(said.keys() - known.keys(), key=str):
+        raise InputError(f"timeline {file} says {unknown[0]!r}: known are {', '.join(known)}")
+    found = {known[name]: value for name, value in said.items() if value is not None}
+
+    def beside(path: Any) -> str:
+        if not isinstance(path, str):
+            raise InputError(f"timeline {file}: {path!r} is no path")
+        return str(file.parent / path)
+
+    for name in ("first", "last", "continued", "camera_file"):
+        if name in found:
+            found[name] = beside(found[name])
+    frames = found.get("keyframes", {})
+    if not isinstance(frames, dict) or not all(isinstance(at, int) for at in frames):
+        raise InputError(f"timeline {file}: keyframes are a table from frame numbers to images")
+    for name, kind in (("loop", bool), ("overlap", int), ("camera", str)):
+        if name in found and not isinstance(found[name], kind):
+            raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {kind.__name__}")
+    return replace(Timeline(**found), keyframes={at: beside(image) for at, image in frames.items()})
