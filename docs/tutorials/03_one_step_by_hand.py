@@ -137,7 +137,7 @@ def one_step(source: WorldSource, codec: NativeCodec, denoiser: Denoiser, seed: 
     )
 
     generator = torch.Generator().manual_seed(seed)
-    signals = denoiser.hide((tokens,), len(batch), generator)
+    signals = denoiser.drawn(batch, generator)
     hidden = [i for i in range(len(batch)) if not torch.equal(signals[0].mask[i], tokens.mask[i])]
     print(f"   conditions/caption   captions hidden in this step: {hidden or 'none'}")
 

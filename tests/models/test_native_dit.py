@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from vdit.models.native.dit import NativeDiT
-from vdit.models.patches import token_sigma
+from vdit.models.patches import sigma_rows, token_sigma
 from vdit.nn.precondition import precondition
-from vdit.types import DenoiserInput, InputError, Slot, Tokens
+from vdit.types import Appended, DenoiserInput, InputError, Slot, Tokens
 
 
 def tiny(**changed) -> NativeDiT:
@@ -205,3 +205,57 @@ def test_without_overlap_a_token_is_a_linear_map_of_its_own_patch():
 def test_sizes_that_are_none_are_refused(changed: dict, says: str):
     with pytest.raises(InputError, match=says):
         tiny(**changed)
+
+
+def test_a_fresh_camera_adds_nothing_and_learns_at_once():
+    model, inputs = tiny(camera=(4, 8)), some_input()
+    for block in model.blocks:  # what comes before is heard through them
+        torch.nn.init.normal_(block.get_parameter("modulation.linear.weight"), std=0.2)
+    torch.nn.init.normal_(model.patch_out.weight, std=0.2)
+    rays = torch.randn(2, 24, 3, 32, 48, generator=torch.Generator().manual_seed(3))
+    told = model(replace(inputs, added=rays))
+    assert torch.equal(told, model(inputs))
+    told.square().sum().backward()
+    assert model.camera_in is not None
+    assert model.camera_in.conv.weight.grad is not None
+    assert model.camera_in.conv.weight.grad.ne(0).any()
+    moved = awake(tiny(camera=(4, 8)))
+    assert not torch.allclose(
+        moved(replace(inputs, added=rays)), moved(replace(inputs, added=-rays)), atol=1e-3
+    )
+    assert Slot.ADDED in model.slots
+    assert Slot.ADDED not in tiny().slots
+
+
+def test_images_that_are_not_there_are_not_heard():
+    model, inputs = awake(tiny()), some_input()
+    generator = torch.Generator().manual_seed(3)
+    images = Appended(
+        torch.randn(2, 2, 4, 4, 6, generator=generator),
+        torch.tensor([[-1.0, 1.4]] * 2),
+        torch.zeros(2, 2) > 0,
+    )
+    alone = model(inputs)
+    torch.testing.assert_close(model(inputs.with_images(images)), alone, atol=2e-4, rtol=1e-4)
+    seen = model(inputs.with_images(images._replace(mask=torch.tensor([[True, False], [False, False]]))))
+    assert not torch.allclose(seen[0], alone[0], atol=1e-2)
+    torch.testing.assert_close(seen[1], alone[1], atol=2e-4, rtol=1e-4)
+    first = Appended(*(part[:, :1] for part in images))._replace(mask=torch.ones(2, 1) > 0)
+    second = Appended(*(part[:, 1:] for part in images))._replace(mask=torch.ones(2, 1) > 0)
+    one_way = model(inputs.with_images(first).with_images(second))
+    torch.testing.assert_close(
+        one_way, model(inputs.with_images(second).with_images(first)), atol=2e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 4, 6)])
+def test_one_row_serves_all_tokens_of_its_sigma(shape: tuple[int, int, int]):
+    """A sigma a latent frame, said once a frame or once a latent."""
+    model = awake(tiny())
+    frames = torch.tensor([0.0, 0.3, 0.9]).view(1, 3, 1, 1).expand(2, *shape)
+    rows, row = sigma_rows(frames, (1, 2, 2), (3, 4, 6))
+    assert rows.shape == ((2, 3) if shape == (3, 1, 1) else (2, 18))
+    assert row is not None
+    torch.testing.assert_close(rows[:, row], token_sigma(frames, (1, 2, 2), (3, 4, 6)))
+    whole = frames[:, :, :1, :1].expand(2, 3, 4, 6)
+    torch.testing.assert_close(model(some_input(frames)), model(some_input(whole)), atol=1e-5, rtol=1e-5)

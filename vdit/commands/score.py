@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vdit.commands.trained import Trained
+    from vdit.eval.frame_score import FrameScore
     from vdit.eval.world_score import WorldScore
+    from vdit.flow.solver import Progress
     from vdit.sample.sampler import Sampler, Sampling
     from vdit.world.source import WorldSource
 
@@ -52,12 +54,13 @@ def main(arguments: Sequence[str]) -> int:
         sampler = trained.task.sampler(sampling)
         trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
     files = [f"clips/held_out_{i:04d}.mp4" for i in range(len(source))]
-    score = _scored(trained, sampler, source, out, files, options, console)
+    score, frames = _scored(trained, sampler, source, out, files, options, console)
     settings = _settings(trained, sampler, options, time.perf_counter() - started)
-    record = score_record(score, files, settings)
+    record = {**score_record(score, files, settings), "frames": [asdict(frame) for frame in frames]}
     (out / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
     _report(trained, sampler, score, out, files, settings)
     _print_table(score, console)
+    _print_frames(frames, console)
     console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
     return 0
 
@@ -68,6 +71,13 @@ def _parser() -> ArgumentParser:
         "run", help="folder of a text-to-video run trained on a world; or `codec`, to score a codec"
     )
     parser.add_argument("--clips", type=int, default=64, help="held-out prompts, each sampled once")
+    parser.add_argument(
+        "--give",
+        nargs="*",
+        default=[],
+        choices=("first", "last", "camera"),
+        help="what clips are given of the true ones besides their prompts",
+    )
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
     add_sampling_options(parser)
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
@@ -84,7 +94,9 @@ def _check(options: Namespace) -> None:
 
 
 def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
-    given = {name: getattr(options, name) for name in ("guidance", "steps")}
+    given = {
+        name: getattr(options, name) for name in ("guidance", "guidance_frames", "guidance_camera", "steps")
+    }
     return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -98,7 +110,6 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
             f"{options.run} was trained on a {type(validated).__name__}, which knows no truth to judge clips "
             "by; score needs a run whose data.held_out is a WorldSource"
         )
-    told = validated.level.describe(validated.scene(0))
     source = WorldSource(
         validated.level,
         options.clips,
@@ -108,7 +119,7 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
         sampling.fps,
         seed=options.seed,
         held_out=True,
-        caption="short" if validated.caption(0) == told.short else "dense",
+        caption=validated.told,
     )
     if source.scene(0) == validated.scene(0):
         raise InputError(f"--seed {options.seed} draws the clips this run was validated on: choose another")
@@ -123,24 +134,30 @@ def _scored(
     files: Sequence[str],
     options: Namespace,
     console: Any,
-) -> "WorldScore":
+) -> tuple["WorldScore", list["FrameScore"]]:
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
 
+    from vdit.eval.frame_score import score_frames
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
+    from vdit.sample.sampler import wish_of
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
 
     (out / "clips").mkdir(parents=True, exist_ok=True)
     for old in (out / "clips").glob("held_out_*.mp4"):
         old.unlink()
     shown: list[tuple[Tensor, str]] = []
+    sampled: list[Tensor] = []
+    ends = {"first": 0, "last": sampler.sampling.frames - 1}
+    frames = [at for name, at in ends.items() if name in options.give]
 
     def keep(index: int, pixels: "Tensor") -> None:
         prompt, seed = source.caption(index), str(options.seed + index)
         facts = {"prompt": prompt, "seed": seed, "model": trained.name}
         facts |= {name: str(value) for name, value in asdict(sampler.sampling).items()}
         write_video(out / files[index], pixels, sampler.sampling.fps, facts)
+        sampled.append(pixels)
         if index < SHEET_CLIPS:
             shown.append((pixels, prompt))
 
@@ -148,10 +165,18 @@ def _scored(
     def reconstruct(pixels: "Tensor") -> "Tensor":
         return sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu()
 
+    def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
+        clips = [source[seed - options.seed] for seed in seeds]
+        return sampler.sample(prompts, seeds, progress, wish_of(clips, frames, "camera" in options.give))
+
     with StageBars(console) as bars:
-        score = score_world(source, sampler.sample, reconstruct, options.seed, options.batch, keep, bars.show)
+        score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
-    return score
+    if not frames:
+        return score, []
+    truth = torch.stack([source[i].pixels for i in range(len(source))])
+    copies = torch.cat([reconstruct(part) for part in truth.split(options.batch)])
+    return score, score_frames(torch.stack(sampled), truth, copies, frames)
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
@@ -162,6 +187,7 @@ def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, second
         "run": trained.folder.path.resolve().name,
         "step": trained.checkpoint.step,
         "seed": options.seed,
+        "given": list(options.give),
         "sampling": asdict(sampler.sampling),
         "batch": options.batch,
         "hardware": f"{here['machine']}, on {sampler.device}",
@@ -192,7 +218,8 @@ def _report(
     scoring = {
         "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "
         f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps} "
-        f"--checkpoint {settings['step']} --out {out}",
+        f"--checkpoint {settings['step']} --out {out}"
+        + "".join(f" {word}" for word in ("--give", *settings["given"]) if settings["given"]),
         **{name: value for name, value in settings.items() if name not in ("run", "step", "sampling")},
         "seconds": f"{settings['seconds']:.0f}, sampling, judging and opening the run",
     }
@@ -227,3 +254,18 @@ def _print_table(score: "WorldScore", console: Any) -> None:
         table.add_row(name, f"{row.model.value:.0%}", f"{low:.0%} to {high:.0%}", *others)
     console.print(table)
     console.print(f"codec on the ground truth: {score.psnr:.1f} dB, worst clip {score.psnr_worst:.1f} dB")
+
+
+def _print_frames(frames: "Sequence[FrameScore]", console: Any) -> None:
+    from rich.table import Table
+
+    if not frames:
+        return
+    table = Table(title="given frames: decibels against the truth, and the step to the frame beside")
+    for name in ("frame", "model", "ceiling codec", "floor", "step", "step truth", "step codec"):
+        table.add_column(name, justify="right")
+    for row in frames:
+        decibels = [f"{value:.1f}" for value in (row.psnr, row.ceiling, row.floor)]
+        steps = [f"{value:.3f}" for value in (row.seam, row.seam_truth, row.seam_codec)]
+        table.add_row(str(row.frame), *decibels, *steps)
+    console.print(table)

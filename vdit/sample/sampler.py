@@ -16,9 +16,9 @@ from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
-from vdit.types import Cameras, ClipBatch, Given, InputError
+from vdit.types import Cameras, Clip, ClipBatch, Given, InputError
 
-__all__ = ["Sampler", "Sampling", "Wish"]
+__all__ = ["Sampler", "Sampling", "Wish", "wish_of"]
 
 CHECKED = (
     ("fps", "above 0"),
@@ -124,6 +124,23 @@ def _repeated(one: Tensor, count: int) -> Tensor:
 
 
 NOTHING = Wish()
+
+
+def wish_of(clips: Sequence[Clip], frames: Sequence[int], camera: bool) -> Wish:
+    """Frames of clips, and their cameras, to be shown again."""
+    given = cameras = None
+    if frames:
+        pixels = torch.stack([clip.pixels for clip in clips])
+        mask = torch.zeros(len(clips), pixels.shape[2], dtype=torch.bool)
+        mask[:, list(frames)] = True
+        given = Given(pixels * mask[:, None, :, None, None], mask)
+    if camera:
+        known = [clip.cameras for clip in clips if clip.cameras is not None]
+        if len(known) < len(clips):
+            raise InputError("these clips know no cameras: leave out the camera")
+        paths = [(one.intrinsics, one.c2w) for one in known]
+        cameras = Cameras(*(torch.stack(parts) for parts in zip(*paths, strict=True)))
+    return Wish(given, cameras)
 
 
 class Sampler:

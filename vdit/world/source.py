@@ -64,7 +64,7 @@ class WorldSource:
         self._fps = fps
         self._seed = seed
         self._held_out = held_out
-        self._caption = caption
+        self._caption: Literal["short", "things", "dense"] = caption
 
     @property
     def fingerprint(self) -> str:
@@ -81,6 +81,11 @@ class WorldSource:
             self._caption,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @property
+    def told(self) -> Literal["short", "things", "dense"]:
+        """Which caption goes with a clip."""
+        return self._caption
 
     def __len__(self) -> int:
         return self._clips

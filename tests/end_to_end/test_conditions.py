@@ -1,0 +1,145 @@
+"""One small model on every condition at once: trained, sampled by what stands when, scored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from vdit.codecs.folder import load_codec
+from vdit.commands.command import run_command
+from vdit.commands.sample import main as sample
+from vdit.commands.score import main as score
+from vdit.commands.train import main as train
+from vdit.data.decode import open_video
+from vdit.data.given import read_frame
+
+SIZE = {"frames": 9, "height": 32, "width": 32}
+
+
+def config(folder: Path, name: str, task: dict[str, Any]) -> Path:
+    level = {"class_path": "vdit.world.room.Room"}
+    world = {"level": level, "clips": 4, "caption": "things", **SIZE}
+    data = {
+        part: {"class_path": "vdit.world.source.WorldSource", "init_args": {**world, "seed": seed}}
+        for seed, part in enumerate(("train", "held_out"))
+    }
+    values = {"out": str(folder / name), "task": task, "data": data}
+    values |= {"loop": {"steps": 2, "batch": 4, "save_every": 2}, "parallel": {"accelerator": "cpu"}}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return folder / f"{name}.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("conditions")
+    sizes = {"widths": [8, 8, 8], "encoder_blocks": [0, 0, 1], "decoder_blocks": [1, 0, 0]}
+    native = {"class_path": "vdit.codecs.native.codec.NativeCodec", "init_args": sizes}
+    codec = {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": native}}
+    dit = {"text_width": 8, "width": 32, "depth": 1, "heads": 2, "camera": [4, 8]}
+    places = {"none": 1.0, "first": 1.0, "first_and_last": 1.0, "keyframes": 1.0, "prefix": 1.0}
+    video = {
+        "backbone": {"class_path": "vdit.models.native.dit.NativeDiT", "init_args": dit},
+        "codec": str(folder / "codec" / "codec"),
+        "text": {"class_path": "letter_text.LetterText"},
+        "cache": str(folder / "cache"),
+        "conditions": [
+            {"class_path": "vdit.conditions.camera.CameraRays", "init_args": {"drop": 0.2}},
+            {"class_path": "vdit.conditions.known.KnownFrames", "init_args": {"places": places}},
+        ],
+        "sampling": {**SIZE, "steps": 2},
+    }
+    flow = {"class_path": "vdit.train.flow_task.FlowTask", "init_args": video}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "commands"))
+        for each in (config(folder, "codec", codec), config(folder, "video", flow)):
+            assert run_command(train, ["--config", str(each)]) == 0
+        yield folder / "video"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    colours = np.random.default_rng(0).integers(0, 255, (3, 40, 50, 3)).astype(np.uint8)
+    for name, image in zip("abc", colours, strict=True):
+        Image.fromarray(image).resize((50, 40)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def drawn(run: Path, out: str, *asked: str) -> torch.Tensor:
+    assert run_command(sample, ["--run", str(run), "--prompt", "a red cube", "--out", out, *asked]) == 0
+    return open_video(Path(out) / "000000.mp4").read(0, 9)
+
+
+def test_a_clip_shows_what_stands_when(run: Path, here: Path):
+    plain = drawn(run, "plain")
+    given = drawn(
+        run, "all", "--first", "a.png", "--last", "b.png", "--keyframe", "4=c.png", "--camera", "pan left"
+    )
+    assert not torch.equal(given, plain)
+    said = json.loads((here / "all/settings.json").read_text())
+    assert said["timeline"] == {
+        "first": "a.png",
+        "last": "b.png",
+        "keyframes": {"4": "c.png"},
+        "camera": "pan left",
+    }
+    frame = read_frame(here / "a.png", 32, 32)
+    codec = load_codec(run / "codec")
+    with torch.inference_mode():
+        seen = codec.decode(codec.encode(frame[None, :, None]))[0, :, 0]
+    shown = given[:, 0].float() / 127.5 - 1
+    assert (shown - seen.clamp(-1, 1)).abs().mean() < 0.05  # the mp4's loss
+    for other in (("--camera", "pan right"), ("--first", "a.png"), ("--keyframe", "0=b.png")):
+        assert not torch.equal(drawn(run, "other", *other), plain), other
+
+
+def test_a_clip_goes_on_from_another_and_repeats_itself(run: Path, here: Path):
+    drawn(run, "one", "--first", "a.png")
+    first = drawn(run, "two", "--continue", "one/000000.mp4")
+    assert torch.equal(drawn(run, "three", "--continue", "one/000000.mp4"), first)
+    (here / "t.yaml").write_text("continue: one/000000.mp4\n")
+    assert torch.equal(drawn(run, "four", "--timeline", "t.yaml"), first)
+    drawn(run, "five", "--first", "a.png", "--loop")
+    assert json.loads((here / "five/settings.json").read_text())["timeline"] == {
+        "first": "a.png",
+        "loop": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--keyframe", "9=c.png", "--first", "a.png"], "keyframe at frame 9 lies beyond the clip"),
+        (["--keyframe", "c.png"], "--keyframe c.png is not FRAME=IMAGE"),
+        (["--first", "a.png", "--keyframe", "0=c.png"], "frame 0 is given twice: a.png and c.png"),
+        (["--first", "d.png"], "d.png: Pillow cannot read this image"),
+        (["--camera", "pan lft"], "no camera move 'pan lft': did you mean 'pan left'?"),
+        (["--overlap", "3"], "--overlap is of a clip to --continue"),
+        (["--timeline", "t.yaml", "--first", "a.png"], "a --timeline says what stands when"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    run: Path, here: Path, asked: list[str], told: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run_command(sample, ["--run", str(run), "--prompt", "a", *asked]) == 2
+    error = capsys.readouterr().err
+    assert told in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def test_given_frames_and_cameras_are_scored(run: Path, here: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["--clips", "3", "--seed", "77", "--give", "first", "last", "camera", "--out", "scored"]
+    assert run_command(score, [str(run), *asked]) == 0
+    record = json.loads((here / "scored/scores.json").read_text())
+    assert record["given"] == ["first", "last", "camera"]
+    first, last = record["frames"]
+    assert (first["frame"], last["frame"]) == (0, 8)
+    assert first["psnr"] == pytest.approx(first["ceiling"], abs=0.2)  # kept: what the codec makes of it
+    assert "camera" in record["scores"]
+    assert "given frames" in capsys.readouterr().out
+    assert "--give first last camera" in (here / "scored/report.html").read_text()
