@@ -112,7 +112,7 @@ def test_what_is_too_short_is_refused(here: Path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("frist: a.png", "says 'frist': known are first, last, loop"),
+        ("begin: a.png", "says 'begin': known are first, last, loop"),
         ("- a.png", "is no table"),
         ("keyframes: [a.png]", "keyframes are a table from frame numbers to images"),
         ("keyframes: {4: 5}", "5 is no path"),
