@@ -227,6 +227,20 @@ def test_settings_that_make_no_sense_are_refused():
         KnownFrames(every=0)
 
 
+def test_a_codec_of_another_stride_is_refused(codec: TiledCodec):
+    told = "known frames count 8 frames a latent, and the codec 4: give the condition stride_t 4"
+    with pytest.raises(InputError, match=told):
+        in_training(KnownFrames(stride_t=8), codec, clips())
+
+
+def test_the_middle_keyframe_is_one_that_training_can_show():
+    for every in range(1, 9):
+        condition = KnownFrames({"keyframes": 1.0}, every=every)
+        [middle] = condition.frames_at("keyframes", 17)
+        assert middle in condition.candidates(17)
+    assert KnownFrames({"last": 1.0}).frames_at("keyframes", 17) == [8]
+
+
 def test_images_beside_the_clip_need_a_backbone_that_takes_them():
     backbone = WanDiT(latent_channels=4, text_width=6, width=24, hidden=32, heads=2, depth=1)
     Denoiser(backbone, [Caption(Lengths()), KnownFrames({"first": 1.0, "prefix": 1.0})])

@@ -95,13 +95,13 @@ class KnownFrames(GivenFrames[Frames]):
 
     def frames_at(self, place: str, t: int) -> list[int]:
         """The frames of a place in a clip of t frames; of those that training draws, the middle."""
-        half = self.stride_t * ((t - 1) // self.stride_t // 2)
+        half, candidates = self.stride_t * ((t - 1) // self.stride_t // 2), self.candidates(t)
         found: dict[str, list[int]] = {
             "none": [],
             "first": [0],
             "last": [t - 1],
             "first_and_last": [0, t - 1],
-            "keyframes": [half],
+            "keyframes": candidates[(len(candidates) - 1) // 2 : (len(candidates) + 1) // 2],
             "prefix": list(range(1 + half)),
         }
         return found[place]
@@ -132,6 +132,11 @@ class KnownFrames(GivenFrames[Frames]):
         In sampling, latents of the beginning that is given and of every frame, zeros where there is none;
         before the channels, whether there is one.
         """
+        if codec.codec.stride_t != self.stride_t:
+            raise InputError(
+                f"known frames count {self.stride_t} frames a latent, and the codec {codec.codec.stride_t}: "
+                f"give the condition stride_t {codec.codec.stride_t}"
+            )
         if batch.given is None and batch.pixels is not None:
             at = [0, *self.candidates(batch.pixels.shape[2])]
             everywhere = batch.pixels.new_ones(len(batch), at[-1] + 1, dtype=torch.bool)
@@ -201,9 +206,10 @@ class KnownFrames(GivenFrames[Frames]):
     def shown(self, whole: Frames, frames: list[list[int]]) -> Frames:
         """Some frames of each clip, of those that there are."""
         t = self.length(whole)
-        mask = torch.zeros(len(frames), t, dtype=torch.bool, device=whole.known.device)
+        mask = torch.zeros(len(frames), t, dtype=torch.bool)
         for row, some in zip(mask, frames, strict=True):
             row[some] = True
+        mask = mask.to(whole.known.device)
         start = self.beginning(mask)
         candidates = self.candidates(t) if whole.images.mask.shape[1] < t else list(range(t))
         images = whole.images._replace(mask=whole.images.mask & (mask & ~start)[:, candidates])
