@@ -6,18 +6,9 @@ import pytest
 import torch
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.codecs.wan.codec import WanCodec
 from vdit.conditions.frames import ImageChannels, ImageTokens, frame_mask
 from vdit.text.encoder import ImageEncoder
 from vdit.types import ClipBatch, Given, InputError
-
-
-@pytest.fixture(scope="module")
-def codec() -> TiledCodec:
-    torch.manual_seed(0)
-    return TiledCodec(
-        WanCodec(latent_channels=4, encoder_width=4, decoder_width=4).eval().requires_grad_(False)
-    )
 
 
 def clips(frames: int = 9) -> torch.Tensor:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vdit.codecs.tiling import TiledCodec
-from vdit.codecs.wan.codec import WanCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.denoiser import Denoiser
@@ -33,14 +32,6 @@ class Lengths(TextEncoder):
     def encode(self, prompts: Sequence[str]) -> Tokens:
         values = torch.tensor([[[len(prompt) / 10] * 6, [1.0] * 6] for prompt in prompts])
         return Tokens(values, torch.ones(len(prompts), 2, dtype=torch.bool))
-
-
-@pytest.fixture(scope="module")
-def codec() -> TiledCodec:
-    torch.manual_seed(0)
-    return TiledCodec(
-        WanCodec(latent_channels=4, encoder_width=4, decoder_width=4).eval().requires_grad_(False)
-    )
 
 
 def clips(frames: int = 9) -> torch.Tensor:
