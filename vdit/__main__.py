@@ -10,6 +10,7 @@ VERBS = {
     "import": "take in weights that others have published",
     "export": "write weights as other tools read them",
     "verify": "check that imported weights compute what their authors' code does",
+    "camera": "draw where a camera goes",
     "bench": "measure the cost of what surrounds the model",
 }
 MODULES = {"import": "import_weights", "export": "export_weights"}
