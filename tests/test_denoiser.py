@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,6 +71,10 @@ def batch(count: int) -> ClipBatch:
     return ClipBatch(tuple(map(str, range(count))), captions, torch.full((count,), 8.0))
 
 
+def unasked(count: int) -> ClipBatch:
+    return replace(batch(count), captions=("",) * count)
+
+
 def test_slots_the_backbone_has_no_place_for_are_refused():
     with pytest.raises(InputError, match="Deaf does not accept text; it accepts "):
         Denoiser(Deaf(), [Caption(Lengths())])
@@ -88,13 +93,13 @@ def test_forward_gives_every_clip_its_sigma_and_its_caption():
         own = tuple(Tokens(s.values[i : i + 1], s.mask[i : i + 1]) for s in signals)
         torch.testing.assert_close(model(latents[i : i + 1], sigma[i : i + 1], own), velocity[i : i + 1])
     assert not torch.allclose(model(latents, sigma.flip(0), signals), velocity, atol=1e-2)
-    assert not torch.allclose(model(latents, sigma, model.nulls(signals)), velocity, atol=1e-2)
+    assert not torch.allclose(model(latents, sigma, model.against(unasked(3), signals)), velocity, atol=1e-2)
 
 
 def test_both_branches_in_one_evaluation_are_the_branches():
     model, latents = denoiser(), torch.randn(2, 4, 2, 4, 4).double()
     sigma, signals = torch.tensor([0.3, 0.3]).double(), model.signals(batch(2))
-    nulls = model.nulls(signals)
+    nulls = model.against(unasked(2), signals)
     both = model(torch.cat([latents, latents]), torch.cat([sigma, sigma]), model.stack([signals, nulls]))
     conditional, null = both.chunk(2)
     torch.testing.assert_close(conditional, model(latents, sigma, signals), atol=1e-5, rtol=1e-5)

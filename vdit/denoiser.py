@@ -55,11 +55,6 @@ class Denoiser(nn.Module):
         return tuple(condition.signal(batch) for condition in self._listeners())
 
     @torch.no_grad()
-    def nulls(self, signals: Signals) -> Signals:
-        """What stands for "nothing asked", for every condition."""
-        return tuple(c.null(signal) for c, signal in zip(self._listeners(), signals, strict=True))
-
-    @torch.no_grad()
     def drawn(self, batch: ClipBatch, generator: Generator) -> Signals:
         """What training asks for: each condition is hidden from each clip with a probability of its own."""
         return tuple(condition.drawn(batch, generator) for condition in self._listeners())
@@ -81,6 +76,12 @@ class Denoiser(nn.Module):
         """The signals of all branches of guidance along one batch, for one evaluation."""
         rows = zip(self._listeners(), zip(*branches, strict=True), strict=True)
         return tuple(condition.stack(signals) for condition, signals in rows)
+
+    @torch.no_grad()
+    def against(self, batch: ClipBatch, signals: Signals) -> Signals:
+        """What guidance leads away from: the text of the batch, and nothing of what is asked besides."""
+        rows = zip(self._listeners(), signals, strict=True)
+        return tuple(c.signal(batch) if c.asks == "text" else c.null(signal) for c, signal in rows)
 
     def hearing(self, signals: Signals, nulls: Signals, asked: Collection[str]) -> Signals:
         """The signals of the conditions on what is asked, and the nulls of the others."""

@@ -8,7 +8,7 @@ Axes, everywhere in this project:
 latents have zero mean and unit variance per channel. Video tensors are `b c t h w`.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -105,6 +105,13 @@ class Given:
 
     pixels: Float[Tensor, "b c t h w"]
     mask: Bool[Tensor, "b t"]
+
+    @classmethod
+    def of(cls, pixels: Float[Tensor, "b c t h w"], frames: Sequence[int]) -> "Given":
+        """Some frames of whole clips; below 0 counts from the end."""
+        mask = torch.zeros(pixels.shape[0], pixels.shape[2], dtype=torch.bool, device=pixels.device)
+        mask[:, list(frames)] = True
+        return cls(pixels * mask[:, None, :, None, None], mask)
 
 
 @dataclass(frozen=True)

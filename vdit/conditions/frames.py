@@ -46,10 +46,7 @@ class FrameCondition(Rows, GivenFrames[Tensor]):
 
     def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:
         """The frames of whole clips that this condition is about."""
-        b, _, t = pixels.shape[:3]
-        mask = torch.zeros(b, t, dtype=torch.bool, device=pixels.device)
-        mask[:, list(AT[self.places])] = True
-        return Given(pixels * rearrange(mask, "b t -> b 1 t 1 1"), mask)
+        return Given.of(pixels, AT[self.places])
 
     def check(self, batch: ClipBatch) -> None:
         given = batch.given

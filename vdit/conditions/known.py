@@ -88,10 +88,7 @@ class KnownFrames(GivenFrames[Frames]):
 
     def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:
         """The frames of whole clips that training gives most often."""
-        b, _, t = pixels.shape[:3]
-        mask = torch.zeros(b, t, dtype=torch.bool, device=pixels.device)
-        mask[:, self.frames_at(self.usual, t)] = True
-        return Given(pixels * rearrange(mask, "b t -> b 1 t 1 1"), mask)
+        return Given.of(pixels, self.frames_at(self.usual, pixels.shape[2]))
 
     def frames_at(self, place: str, t: int) -> list[int]:
         """The frames of a place in a clip of t frames; of those that training draws, the middle."""
@@ -129,8 +126,8 @@ class KnownFrames(GivenFrames[Frames]):
     def feature(self, batch: ClipBatch, codec: TiledCodec) -> Float[Tensor, "b c_mask k h w"]:
         """Of clips in training, latents of the first frame and of all candidates, each as an image alone.
 
-        In sampling, latents of the beginning that is given and of every frame, zeros where there is none;
-        before the channels, whether there is one.
+        Where frames are given, latents of the beginning and of every frame, zeros where there is none; before
+        the channels, whether there is one.
         """
         if codec.codec.stride_t != self.stride_t:
             raise InputError(
@@ -143,9 +140,9 @@ class KnownFrames(GivenFrames[Frames]):
             return _masked(*_images(batch.pixels, everywhere, at, codec))
         assert batch.latents is not None  # of the size asked for
         frames = 1 + self.stride_t * (batch.latents.shape[2] - 1)
-        if batch.given is None:
-            empty = torch.cat([batch.latents[:, :1], batch.latents], dim=1)
-            return torch.zeros_like(empty[:, :, :1]).repeat(1, 1, batch.latents.shape[2] + frames, 1, 1)
+        if batch.given is None:  # as in training, and nothing is there
+            b, c, _, h, w = batch.latents.shape
+            return batch.latents.new_zeros(b, 1 + c, 1 + len(self.candidates(frames)), h, w)
         start = self.beginning(batch.given.mask)
         latents = torch.zeros_like(batch.latents)
         if length := int(start.sum(1).max()):
@@ -168,7 +165,7 @@ class KnownFrames(GivenFrames[Frames]):
         t = batch.latents.shape[2]
         frames = 1 + self.stride_t * (t - 1)
         mask, values = feature[:, 0, :, 0, 0] > 0.5, feature[:, 1:]
-        if feature.shape[2] == t + frames:
+        if batch.given is not None:
             latents, known, at = values[:, :, :t], mask[:, :t], range(frames)
             values, mask = values[:, :, t:], mask[:, t:]
         else:
@@ -204,15 +201,15 @@ class KnownFrames(GivenFrames[Frames]):
         return self.frames_at(place, t)
 
     def shown(self, whole: Frames, frames: list[list[int]]) -> Frames:
-        """Some frames of each clip, of those that there are."""
+        """Some frames of each clip in training, of those that there are."""
         t = self.length(whole)
         mask = torch.zeros(len(frames), t, dtype=torch.bool)
         for row, some in zip(mask, frames, strict=True):
             row[some] = True
         mask = mask.to(whole.known.device)
         start = self.beginning(mask)
-        candidates = self.candidates(t) if whole.images.mask.shape[1] < t else list(range(t))
-        images = whole.images._replace(mask=whole.images.mask & (mask & ~start)[:, candidates])
+        beside = (mask & ~start)[:, self.candidates(t)]
+        images = whole.images._replace(mask=whole.images.mask & beside)
         return Frames(whole.latents, whole.known & start[:, :: self.stride_t], _packed(images))
 
     def null(self, signal: Frames) -> Frames:

@@ -1,17 +1,14 @@
 """The velocity that a solver follows: a denoiser's, guided by what is asked."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vdit.denoiser import Denoiser, Signals
-from vdit.flow.guidance import Branch, compose, ladder
+from vdit.flow.guidance import Branch, Guidance, compose, ladder
 from vdit.types import Kept
-
-if TYPE_CHECKING:
-    from vdit.sample.sampler import Sampling
 
 __all__ = ["Guided"]
 
@@ -23,17 +20,25 @@ class Guided:
         denoiser: gives velocity.
         asked: the signals of what is asked.
         nulls: what stands in their place in branches that do not hear them.
-        sampling: the scales, and what the model is told of sigma.
+        guidance: the scales.
+        told: what the model is told of a step's sigma.
     """
 
-    def __init__(self, denoiser: Denoiser, asked: Signals, nulls: Signals, sampling: "Sampling") -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        asked: Signals,
+        nulls: Signals,
+        guidance: Guidance,
+        told: Callable[[float], float],
+    ) -> None:
         self.denoiser, self.asked, self.nulls = denoiser, asked, nulls
-        self.sampling, self.guidance = sampling, sampling.leads()
+        self.guidance, self.told = guidance, told
         self.levels = [level for level in self.guidance.scales(1.0) if level in denoiser.asks()]
         self.made: dict[tuple[int, ...], tuple[Signals, Kept]] = {}
 
     def __call__(self, x: Float[Tensor, "b c t h w"], sigma: float) -> Float[Tensor, "b c t h w"]:
-        told = self.sampling.told(sigma)
+        told = self.told(sigma)
         scales = self.guidance.scales(told)
         branches = ladder([scales[level] for level in self.levels])[::-1]
         signals, kept = self.stacked(branches)

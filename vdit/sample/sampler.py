@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
-from vdit.denoiser import Denoiser, Signals
+from vdit.data.stack import stack
+from vdit.denoiser import Denoiser
 from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
@@ -128,19 +129,11 @@ NOTHING = Wish()
 
 def wish_of(clips: Sequence[Clip], frames: Sequence[int], camera: bool) -> Wish:
     """Frames of clips, and their cameras, to be shown again."""
-    given = cameras = None
-    if frames:
-        pixels = torch.stack([clip.pixels for clip in clips])
-        mask = torch.zeros(len(clips), pixels.shape[2], dtype=torch.bool)
-        mask[:, list(frames)] = True
-        given = Given(pixels * mask[:, None, :, None, None], mask)
-    if camera:
-        known = [clip.cameras for clip in clips if clip.cameras is not None]
-        if len(known) < len(clips):
-            raise InputError("these clips know no cameras: leave out the camera")
-        paths = [(one.intrinsics, one.c2w) for one in known]
-        cameras = Cameras(*(torch.stack(parts) for parts in zip(*paths, strict=True)))
-    return Wish(given, cameras)
+    batch = stack(clips)
+    assert batch.pixels is not None  # clips have pixels
+    if camera and batch.cameras is None:
+        raise InputError("these clips know no cameras: leave out the camera")
+    return Wish(Given.of(batch.pixels, frames) if frames else None, batch.cameras if camera else None)
 
 
 class Sampler:
@@ -190,18 +183,15 @@ class Sampler:
         ).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
-        guided = Guided(self.denoiser, asked, self.nulls(batch, asked), self.sampling)
+        negative = replace(batch, captions=(self.sampling.negative,) * len(batch))
+        against = self.denoiser.against(negative, asked)
+        guided = Guided(self.denoiser, asked, against, self.sampling.leads(), self.sampling.told)
         sigmas = schedule(self.sampling.steps, self.sampling.shift, self.sampling.first)
         solver = SOLVERS[self.sampling.solver]()
         with self.denoiser.evaluating():
             latents = solver.solve(guided, noise, sigmas, progress)
         known = self.denoiser.known(asked)
         return latents if known is None else torch.lerp(latents, known.latents, known.mask)
-
-    def nulls(self, batch: ClipBatch, asked: Signals) -> Signals:
-        """What guidance leads away from: another prompt, and nothing of what is asked besides."""
-        against = self.denoiser.signals(replace(batch, captions=(self.sampling.negative,) * len(batch)))
-        return self.denoiser.hearing(against, self.denoiser.nulls(asked), {"text"})
 
     def features(self, batch: ClipBatch) -> dict[str, Tensor]:
         """What the conditions see of what is given. Raises InputError where that is not theirs."""

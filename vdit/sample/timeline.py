@@ -111,8 +111,7 @@ class Timeline:
 
     def said(self) -> dict[str, Any]:
         """What is asked, as a file would have it."""
-        named = {("continue" if part.name == "continued" else part.name): part for part in fields(self)}
-        values = {name: getattr(self, part.name) for name, part in named.items()}
+        values = {name: getattr(self, attribute) for name, attribute in _names().items()}
         if self.continued is None:
             del values["overlap"]
         return {name: value for name, value in values.items() if value not in (None, False, {})}
@@ -128,7 +127,7 @@ def read_timeline(file: Path) -> Timeline:
         said = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"timeline {file} cannot be read: {error}") from error
-    known = {("continue" if part.name == "continued" else part.name): part.name for part in fields(Timeline)}
+    known = _names()
     if not isinstance(said, dict):
         raise InputError(f"timeline {file} is no table: known are {', '.join(known)}")
     if unknown := sorted(said.keys() - known.keys(), key=str):
@@ -150,3 +149,8 @@ def read_timeline(file: Path) -> Timeline:
         if name in found and not isinstance(found[name], kind):
             raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {kind.__name__}")
     return replace(Timeline(**found), keyframes={at: beside(image) for at, image in frames.items()})
+
+
+def _names() -> dict[str, str]:
+    """The words of a file, and the attributes that they stand for."""
+    return {("continue" if part.name == "continued" else part.name): part.name for part in fields(Timeline)}
