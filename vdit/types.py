@@ -214,6 +214,7 @@ class Slot(StrEnum):
     IMAGE_TOKENS = "image_tokens"
     ADDED = "added"
     CONTEXT = "context"
+    VECTORS = "vectors"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,8 @@ class DenoiserInput:
         image_tokens: slot `image_tokens`: tokens of given images; they have keys and values of their own.
         added: slot `added`: what is said of every pixel and added to the patches once, such as rays.
         context: slot `context`: latents of a second video, which has blocks of its own.
+        vectors: slot `vectors`: by name, numbers said of a clip, or of each latent frame of it, that join the
+            embedding of sigma and so reach every block; zeros say nothing.
         kept: what earlier evaluations with the same signals left, or None to compute all of it.
     """
 
@@ -241,6 +244,7 @@ class DenoiserInput:
     image_tokens: Float[Tensor, "b k d_image"] | None = None
     added: Float[Tensor, "b c_added t h_pixel w_pixel"] | None = None
     context: Float[Tensor, "b c_context t h w"] | None = None
+    vectors: Mapping[str, Float[Tensor, "b #t d_vector"]] = field(default_factory=dict)
     kept: Kept | None = None
 
     def with_images(self, images: Appended) -> "DenoiserInput":
@@ -260,6 +264,8 @@ class DenoiserInput:
                 return type(value)(*(part[rows] for part in value))
             if isinstance(value, Kept):  # of all clips together
                 return value if len(rows) == len(self.latents) else None
+            if isinstance(value, Mapping):
+                return {name: part[rows] for name, part in value.items()}
             return None if value is None else value[rows]
 
         return DenoiserInput(**{part.name: take(getattr(self, part.name)) for part in fields(self)})

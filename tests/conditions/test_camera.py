@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vdit.camera.moves import CameraMove, trajectory
-from vdit.conditions.camera import CameraRays
+from vdit.conditions.camera import CameraPath, CameraPoses, CameraRays
 from vdit.conditions.rays import grouped, plucker
 from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError
 
@@ -24,7 +24,7 @@ def paths() -> Cameras:
     return Cameras(torch.stack([one.intrinsics for one in both]), torch.stack([one.c2w for one in both]))
 
 
-def told(condition: CameraRays, asked: ClipBatch) -> torch.Tensor:
+def told(condition: CameraPath, asked: ClipBatch) -> torch.Tensor:
     features = {condition.name: condition.feature(asked, NO_CODEC)}
     return condition.signal(replace(asked, features=features))
 
@@ -53,3 +53,16 @@ def test_a_path_of_another_length_is_refused():
     short = Cameras(paths().intrinsics[:, :5], paths().c2w[:, :5])
     with pytest.raises(InputError, match="the camera has 5 frames, and the clip 9"):
         told(condition, batch(short))
+
+
+def test_poses_are_numbers_of_each_latent_frame_seen_from_the_first():
+    turned = Cameras(paths().intrinsics, paths().c2w[:, 3:4] @ paths().c2w)
+    numbers = told(CameraPoses(), batch(turned))
+    assert numbers.shape == (2, 3, 56)
+    torch.testing.assert_close(numbers, told(CameraPoses(), batch(paths())), atol=1e-5, rtol=0)
+    each = numbers.unflatten(-1, (14, 4)).mT  # b t frame number
+    torch.testing.assert_close(each[:, 2, 1, :12], paths().c2w[:, 6, :3].flatten(1))
+    torch.testing.assert_close(each[:, 0, :, 12:], paths().intrinsics[:, :1, :2].expand(-1, 4, -1))
+    assert not told(CameraPoses(drop=0.2), batch(None)).any()
+    inputs = DenoiserInput(torch.zeros(2, 4, 3, 2, 3), torch.ones(2, 1, 1, 1))
+    assert CameraPoses().apply(inputs, numbers).vectors["camera"] is numbers

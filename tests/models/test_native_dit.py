@@ -199,7 +199,7 @@ def test_without_overlap_a_token_is_a_linear_map_of_its_own_patch():
         ({"heads": 0}, "heads is 0"),
         ({"patch": (1, 0, 1)}, "patch is 0"),
         ({"mlp_ratio": -1.0}, "mlp_ratio is -1.0"),
-        ({"overlap": -1}, "overlap is -1: 0 cuts patches side by side"),
+        ({"overlap": -1}, "overlap -1 and extra_channels 0 must be 0 or more"),
     ],
 )
 def test_sizes_that_are_none_are_refused(changed: dict, says: str):

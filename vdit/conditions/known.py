@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Known
+from vdit.conditions.shown import WAYS, latent_place
 from vdit.types import Appended, ClipBatch, DenoiserInput, Given, InputError, Slot
 
 __all__ = ["Frames", "KnownFrames", "Place"]
@@ -47,7 +48,7 @@ class KnownFrames(GivenFrames[Frames]):
     A codec that is causal in time has latents of a clip's beginning that depend on nothing else: those are
     put in place of the noise (as Wan 2.2 TI2V-5B has it for the first frame). Any other frame shares its
     latents with neighbours that nobody knows yet; it is shown as an image beside the clip, at its place in
-    time (as LTX-Video has it).
+    time: as tokens (as LTX-Video has it) or as channels (as Open-Sora 2.0 has it).
 
     Args:
         places: which frames training gives, and how often; the weights need not sum to 1. Of `keyframes`
@@ -56,6 +57,8 @@ class KnownFrames(GivenFrames[Frames]):
         stride_t: pixel frames of a latent frame.
         every: of how many frames training can choose one as an image, beside the last; images are kept with
             the latents of a clip.
+        shown_as: how images are shown beside the clip: as tokens of their own, or as channels of the latents
+            that they share (of two images in one latent frame, the later).
 
     Raises:
         InputError: unknown places, or weights that are none.
@@ -64,7 +67,12 @@ class KnownFrames(GivenFrames[Frames]):
     name = "known_frames"
 
     def __init__(
-        self, places: Mapping[str, float] | None = None, drop: float = 0.0, stride_t: int = 4, every: int = 4
+        self,
+        places: Mapping[str, float] | None = None,
+        drop: float = 0.0,
+        stride_t: int = 4,
+        every: int = 4,
+        shown_as: Literal["tokens", "channels"] = "tokens",
     ) -> None:
         super().__init__(drop)
         self.places = dict(places or {"first": 1.0})
@@ -78,7 +86,8 @@ class KnownFrames(GivenFrames[Frames]):
             raise InputError(f"stride_t {stride_t} and every {every} must be at least 1")
         self.stride_t, self.every = stride_t, every
         self.beside = bool(BESIDE & self.places.keys())
-        self.slots = frozenset({Slot.KNOWN, Slot.TOKENS} if self.beside else {Slot.KNOWN})
+        self.shown_as = WAYS[shown_as]
+        self.slots = frozenset({Slot.KNOWN, self.shown_as.slot} if self.beside else {Slot.KNOWN})
         self.usual = max(self.places, key=lambda place: (place != "none", self.places[place]))
 
     @property
@@ -173,7 +182,7 @@ class KnownFrames(GivenFrames[Frames]):
             known, at = mask[:, :1].expand(-1, t), self.candidates(frames)
             values, mask = values[:, :, 1:], mask[:, 1:]
         place = torch.tensor(at, dtype=values.dtype, device=values.device)
-        place = torch.where(place == 0, 0.0, (place + (self.stride_t - 1) / 2) / self.stride_t)
+        place = latent_place(place, self.stride_t)
         images = rearrange(values, "b c k h w -> b k c h w")
         return Frames(latents, known, Appended(images, place.expand(len(mask), -1), mask))
 
@@ -239,7 +248,7 @@ class KnownFrames(GivenFrames[Frames]):
         known = self.known(signal)
         sigma = inputs.sigma * (1 - rearrange(known.mask, "b 1 t 1 1 -> b t 1 1"))
         inputs = replace(inputs, latents=torch.lerp(inputs.latents, known.latents, known.mask), sigma=sigma)
-        return inputs.with_images(signal.images)
+        return self.shown_as.fill(inputs, signal.images, self.stride_t)
 
 
 def _coded(pixels: Float[Tensor, "b 3 t h w"], codec: TiledCodec) -> Float[Tensor, "b c t h w"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vdit.types import Cameras
 
-__all__ = ["grouped", "plucker"]
+__all__ = ["from_first", "grouped", "plucker"]
 
 
 def plucker(cameras: Cameras, height: int, width: int) -> Float[Tensor, "*b t 6 h w"]:
@@ -25,12 +25,16 @@ def plucker(cameras: Cameras, height: int, width: int) -> Float[Tensor, "*b t 6 
     seen = torch.stack([x, y, torch.ones_like(x)], dim=-1)
     seen = seen / seen.norm(dim=-1, keepdim=True)
 
-    c2w = cameras.c2w.double()
-    c2w = torch.linalg.inv(c2w[..., :1, :, :]) @ c2w
+    c2w = from_first(cameras.c2w.double())
     turn, place = c2w[..., :3, :3], c2w[..., :3, 3]
     direction = torch.einsum("...ij,...hwj->...hwi", turn, seen)
     moment = torch.linalg.cross(place[..., None, None, :].expand_as(direction), direction)
     return rearrange(torch.cat([moment, direction], dim=-1), "... h w c -> ... c h w").float()
+
+
+def from_first(c2w: Float[Tensor, "*b t 4 4"]) -> Float[Tensor, "*b t 4 4"]:
+    """Poses seen from the camera of frame 0."""
+    return torch.linalg.inv(c2w[..., :1, :, :]) @ c2w
 
 
 def grouped(values: Float[Tensor, "b t c h w"], stride_t: int) -> Float[Tensor, "b c_group t_latent h w"]:

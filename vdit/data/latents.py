@@ -10,8 +10,8 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from os import fsync
@@ -26,9 +26,8 @@ from torch import Tensor
 from vdit.data.stack import LatentClip, stack
 from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
-__all__ = ["Encode", "FeaturedSource", "LatentCache", "LatentSource"]
+__all__ = ["Compute", "FeaturedSource", "LatentCache", "LatentSource"]
 
-Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b *latent"]]
 Compute = Callable[[ClipBatch], Float[Tensor, "b *feature"]]
 Progress = Callable[[int, int], None]
 
@@ -48,7 +47,7 @@ class _Said(NamedTuple):
     fps: float
 
 
-_Batch = tuple[list[Clip], Float[Tensor, "b c t h w"]]
+_Batch = tuple[list[Clip], dict[str, Float[Tensor, "b *latent"]]]
 
 
 class LatentSource:
@@ -137,95 +136,96 @@ class LatentCache:
         """The file for this source and codec, which may not exist yet."""
         return Path(self.folder) / f"{self._key(source_fingerprint, codec_fingerprint)}.safetensors"
 
-    def encode(
-        self,
-        source: ClipSource,
-        encode: Encode,
-        codec_fingerprint: str,
-        batch: int = 4,
-        progress: Progress | None = None,
-    ) -> LatentSource:
-        """The latents of all clips of `source`, from the folder, or encoded now and kept there.
-
-        Args:
-            source: the clips, all of one shape.
-            encode: pixels `b c t h w` in [-1, 1] to normalised latents; run without gradients.
-            codec_fingerprint: changes whenever `encode` would give other latents.
-            batch: clips encoded at once.
-            progress: called with (clips done, clips in all) after each batch.
-
-        Raises:
-            InputError: the disk is too small or full, the clips differ in shape, or latents are not finite.
-        """
-
-        def encoded(batch: ClipBatch) -> Tensor:
-            assert batch.pixels is not None  # clips have pixels
-            return encode(batch.pixels)
-
-        return self.compute(source, encoded, codec_fingerprint, batch, progress)
-
     def compute(
         self,
         source: ClipSource,
-        compute: Compute,
-        fingerprint: str,
+        wanted: Mapping[str, tuple[str, Compute]],
         batch: int = 4,
         progress: Progress | None = None,
-    ) -> LatentSource:
-        """As `encode`, of anything that has a row a clip; `fingerprint` changes with what `compute` gives."""
-        key = self._key(source.fingerprint, fingerprint)
-        path = self.path(source.fingerprint, fingerprint)
-        if path.exists():
-            return LatentSource(path, key)
-        if not len(source):
+    ) -> dict[str, LatentSource]:
+        """What is made of all clips of `source`, from the folder, or computed now and kept there.
+
+        Several things are made at once: each clip is read, or drawn, no more than once.
+
+        Args:
+            source: the clips, all of one shape.
+            wanted: by name, a fingerprint, and what makes of a batch a row a clip, run without gradients; the
+                fingerprint changes whenever the rows would.
+            batch: clips computed at once.
+            progress: called with (clips done, clips in all) after each batch.
+
+        Raises:
+            InputError: the disk is too small or full, the rows differ in shape, or are not finite.
+        """
+        keys = {name: self._key(source.fingerprint, said) for name, (said, _) in wanted.items()}
+        paths = {name: self.path(source.fingerprint, said) for name, (said, _) in wanted.items()}
+        missing = {name: compute for name, (_, compute) in wanted.items() if not paths[name].exists()}
+        if missing and not len(source):
             raise InputError("there are no clips to encode; give a source with at least one")
-        batches = _encoded(source, compute, batch, self.dtype)
-        first = next(batches)
-        needed = len(source) * first[1][0].nbytes
-        with _written_aside(path, needed) as file:
-            _write(file, key, chain([first], batches), len(source), progress)
-        return LatentSource(path, key)
+        if missing:
+            batches = _computed(source, missing, batch, self.dtype)
+            first = next(batches)
+            with ExitStack() as files:
+                writers = {}
+                for name, rows in first[1].items():
+                    file = files.enter_context(_written_aside(paths[name], len(source) * rows[0].nbytes))
+                    writers[name] = _Writer(file, keys[name])
+                for clips, results in chain([first], batches):
+                    for name, rows in results.items():
+                        writers[name].add(clips, rows)
+                    if progress:
+                        progress(len(next(iter(writers.values())).done), len(source))
+                for writer in writers.values():
+                    writer.close()
+        return {name: LatentSource(paths[name], keys[name]) for name in wanted}
 
     def _key(self, source_fingerprint: str, codec_fingerprint: str) -> str:
         parts = (_FORMAT, str(self.dtype), codec_fingerprint, source_fingerprint)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _write(
-    file: IO[bytes], key: str, batches: Iterable[_Batch], total: int, progress: Progress | None
-) -> None:
-    done: list[_Said] = []
-    shape, dtype = (0,), torch.float32
-    file.write(b" " * _HEADER_BYTES)
-    for clips, latents in batches:
-        if done and shape != latents.shape[1:]:
+class _Writer:
+    """Writes one cache file, batch after batch."""
+
+    def __init__(self, file: IO[bytes], key: str) -> None:
+        self.file, self.key = file, key
+        self.done: list[_Said] = []
+        self.shape, self.dtype = (0,), torch.float32
+        file.write(b" " * _HEADER_BYTES)
+
+    def add(self, clips: list[Clip], rows: Float[Tensor, "b *latent"]) -> None:
+        if self.done and self.shape != rows.shape[1:]:
             raise InputError(
-                f"latents of one cache must have one shape, but {done[0].id} is {tuple(shape)} "
-                f"and {clips[0].id} is {tuple(latents.shape[1:])}"
+                f"latents of one cache must have one shape, but {self.done[0].id} is {tuple(self.shape)} "
+                f"and {clips[0].id} is {tuple(rows.shape[1:])}"
             )
-        shape, dtype = latents.shape[1:], latents.dtype
-        file.write(latents.view(torch.uint8).numpy().data)
-        done.extend(_Said(clip.id, clip.caption, clip.fps) for clip in clips)
-        if progress:
-            progress(len(done), total)
-    written = file.write(json.dumps(done).encode())
-    file.seek(0)
-    file.write(_header(key, (total, *shape), dtype, written))
+        self.shape, self.dtype = rows.shape[1:], rows.dtype
+        self.file.write(rows.view(torch.uint8).numpy().data)
+        self.done.extend(_Said(clip.id, clip.caption, clip.fps) for clip in clips)
+
+    def close(self) -> None:
+        written = self.file.write(json.dumps(self.done).encode())
+        self.file.seek(0)
+        self.file.write(_header(self.key, (len(self.done), *self.shape), self.dtype, written))
 
 
-def _encoded(source: ClipSource, compute: Compute, batch: int, dtype: torch.dtype) -> Iterator[_Batch]:
-    """Clips and their latents in main memory, a batch at a time."""
+def _computed(
+    source: ClipSource, computes: Mapping[str, Compute], batch: int, dtype: torch.dtype
+) -> Iterator[_Batch]:
+    """Clips and what is made of them in main memory, a batch at a time."""
     for start in range(0, len(source), batch):
         clips = [source[number] for number in range(start, min(start + batch, len(source)))]
-        with torch.no_grad():
-            latents = compute(stack(clips)).to("cpu", dtype).contiguous()
-        for clip, one in zip(clips, latents, strict=True):
-            if not torch.isfinite(one).all():
-                raise InputError(
-                    f"the codec gives latents of {clip.id} that are not finite in {dtype}; "
-                    f"encode and store in float32"
-                )
-        yield clips, latents
+        stacked, results = stack(clips), {}
+        for name, compute in computes.items():
+            with torch.no_grad():
+                results[name] = compute(stacked).to("cpu", dtype).contiguous()
+            for clip, one in zip(clips, results[name], strict=True):
+                if not torch.isfinite(one).all():
+                    raise InputError(
+                        f"the codec gives latents of {clip.id} that are not finite in {dtype}; "
+                        f"encode and store in float32"
+                    )
+        yield clips, results
 
 
 def _header(key: str, shape: tuple[int, ...], dtype: torch.dtype, text_bytes: int) -> bytes:

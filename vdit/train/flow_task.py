@@ -140,28 +140,21 @@ class FlowTask(Task):
         """
         device, codec = session.engine.device, self.codec.to(session.engine.device)
         cache, fingerprint = LatentCache(self.cache / "latents"), codec_fingerprint(self.codec_folder)
-        with StageBars(session.console) as bars:
-            latents = cache.encode(
-                source,
-                lambda pixels: codec.encode(pixels.to(device)),
-                fingerprint,
-                batch=CLIPS_AT_ONCE,
-                progress=partial(bars.show, title),
-            )
-            features = {}
-            for condition in self.denoiser.featured:
-                features[condition.name] = cache.compute(
-                    source,
-                    partial(self.feature, condition, device),
-                    fingerprint + condition.fingerprint,
-                    batch=1,
-                    progress=partial(bars.show, f"{title} for {condition.name}"),
-                )
-        return FeaturedSource(latents, features) if features else latents
+        tiled = TiledCodec(codec, self.sampling.memory)
 
-    def feature(self, condition: Featured, device: torch.device, batch: ClipBatch) -> Tensor:
-        """What a condition sees of whole clips in training."""
-        return condition.feature(batch.to(device), TiledCodec(self.codec, self.sampling.memory))
+        def encoded(batch: ClipBatch) -> Tensor:
+            assert batch.pixels is not None  # clips have pixels
+            return codec.encode(batch.pixels.to(device))
+
+        def seen(condition: Featured, batch: ClipBatch) -> Tensor:
+            return condition.feature(batch.to(device), tiled)
+
+        wanted = {c.name: (fingerprint + c.fingerprint, partial(seen, c)) for c in self.denoiser.featured}
+        wanted = {"latents": (fingerprint, encoded), **wanted}
+        with StageBars(session.console) as bars:
+            made = cache.compute(source, wanted, CLIPS_AT_ONCE, partial(bars.show, title))
+        latents = made.pop("latents")
+        return FeaturedSource(latents, made) if made else latents
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps

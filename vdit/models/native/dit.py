@@ -7,6 +7,8 @@
                              └─ the linear guess of velocity ─────────────────────────┘
 
     rays of a camera b c t h w of pixels ── folded, convolved ── added to the patches
+    what is said of each latent b c t h w ── patches ── added to those of the latents
+    numbers said of a clip or of its frames b t d ── MLP ── added to the embedding of sigma
     clean images b k c h w ── patches ── tokens behind those of the clip, which leave no result
 
 Peebles & Xie 2023 (DiT) with tokens cut from space and time, rotary positions over frame, row and
@@ -14,6 +16,7 @@ column, normalised queries and keys, and text by cross-attention.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from einops import rearrange
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 from vdit.models.backbone import Stream, Transformer
 from vdit.models.camera import CameraIn
 from vdit.models.native.appended import Sequence, append
+from vdit.models.native.vectors import VectorsIn
 from vdit.models.patches import sigma_rows
 from vdit.nn.attention import Attention
 from vdit.nn.embed import fourier
@@ -79,6 +83,8 @@ class NativeDiT(Transformer):
             is where one with 0 is after 1.3 times the steps.
         camera: pixel frames of a latent frame and pixels of a side of a latent, by which the rays of a camera
             are folded; None where it follows none.
+        extra_channels: how many are joined to the latents to say something of each; 0 for none.
+        vectors: names of what is said in numbers of a clip or of each of its frames, and how many numbers.
         rope_theta: base of the rotary frequencies: about the number of tokens along the longest axis, so
             that the slowest channels still tell its ends apart.
 
@@ -98,6 +104,8 @@ class NativeDiT(Transformer):
         overlap: int = 1,
         rope_theta: float = 10.0,
         camera: tuple[int, int] | None = None,
+        extra_channels: int = 0,
+        vectors: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         sizes = {"latent_channels": latent_channels, "text_width": text_width, "width": width, "depth": depth}
@@ -105,21 +113,30 @@ class NativeDiT(Transformer):
         for name, size in sizes.items():
             if size <= 0:
                 raise InputError(f"the model's {name} is {size}, but must be above 0")
-        if overlap < 0:
-            raise InputError(f"the model's overlap is {overlap}: 0 cuts patches side by side")
+        if overlap < 0 or extra_channels < 0:
+            raise InputError(
+                f"the model's overlap {overlap} and extra_channels {extra_channels} must be 0 or more"
+            )
         if width % heads or (width // heads) % 2:
             raise InputError(f"width {width} over {heads} heads must leave an even number of channels a head")
         self.latent_channels, self.text_width = latent_channels, text_width
         self.patch, self.overlap = patch, overlap
         more = {Slot.TOKENS: patch[0] == 1, Slot.ADDED: camera is not None}
+        more |= {Slot.CHANNELS: extra_channels > 0, Slot.VECTORS: bool(vectors)}
         self.slots = frozenset({Slot.TEXT, Slot.KNOWN, *(slot for slot, there in more.items() if there)})
         self.head_width, self.rope_theta = width // heads, rope_theta
         patch_values = latent_channels * patch[0] * patch[1] * patch[2]
         kernel = (patch[0] + 2 * overlap, patch[1] + 2 * overlap, patch[2] + 2 * overlap)
         self.patch_in = nn.Conv3d(latent_channels, width, kernel, stride=patch, padding=overlap)
+        self.channels_in = None
+        if extra_channels:
+            self.channels_in = nn.Conv3d(
+                extra_channels, width, kernel, stride=patch, padding=overlap, bias=False
+            )
         self.camera_in = CameraIn(width, camera[1], patch[1], camera[0]) if camera else None
         self.position_in = nn.Linear(width, width, bias=False)
         self.sigma_in = MLP(SIGMA_CHANNELS, width, width)
+        self.vectors_in = VectorsIn(vectors or {}, width)
         self.text_norm = nn.RMSNorm(text_width, eps=1e-6)
         self.text_in = MLP(text_width, width, width)
         self.text_pool = nn.Linear(width, width)
@@ -144,6 +161,9 @@ class NativeDiT(Transformer):
         nn.init.normal_(self.position_in.weight, std=self.position_in.in_features**-0.5)
         if self.camera_in is not None:
             self.camera_in.silence()
+        if self.channels_in is not None:
+            nn.init.zeros_(self.channels_in.weight)
+        self.vectors_in.silence()
 
     def check_shape(self, t: int, h: int, w: int) -> None:
         if t % self.patch[0] or h % self.patch[1] or w % self.patch[2]:
@@ -158,16 +178,17 @@ class NativeDiT(Transformer):
         self.check_shape(t, h, w)
         grid = (t // self.patch[0], h // self.patch[1], w // self.patch[2])
 
-        x = self.patch_in(inputs.latents)  # b c t h w -> b d t h w, in patches
-        if self.camera_in is not None and inputs.added is not None:
-            x = x + self.camera_in(inputs.added)
-        x = rearrange(x, "b d t h w -> b (t h w) d")
-        sigma, row = sigma_rows(inputs.sigma, self.patch, (t, h, w))  # b #t #h #w -> b r
-        tokens = Sequence(x, grid_positions(*grid, device=x.device), sigma, row, None)
+        x = rearrange(self.patches(inputs), "b d t h w -> b (t h w) d")
+        sigma = inputs.sigma
+        if any(numbers.shape[1] > 1 for numbers in inputs.vectors.values()):  # said of each frame
+            sigma = sigma.expand(-1, t, -1, -1)
+        sigma, row = sigma_rows(sigma, self.patch, (t, h, w))  # b #t #h #w -> b r
+        clip = tokens = Sequence(x, grid_positions(*grid, device=x.device), sigma, row, None)
         if inputs.appended is not None:
-            tokens = append(tokens, inputs.appended, self.image_patches(inputs.appended))
+            tokens = append(clip, inputs.appended, self.image_patches(inputs.appended))
         x, positions, sigma, row, mask = tokens  # b n d, #b n 3, b r, n, b n
         vector = self.sigma_in(fourier(sigma, SIGMA_CHANNELS, *SIGMA_LADDER).to(x.dtype))  # b r d
+        vector = self.vectors_in(vector, inputs.vectors, grid[0], clip.sigma.shape[1])
 
         text = self.text_in(self.text_norm(inputs.text.values))  # b m d_text -> b m d
         weight = inputs.text.mask[..., None].to(text.dtype)  # b m 1
@@ -178,6 +199,15 @@ class NativeDiT(Transformer):
         x = x + self.position_in(places)  # b n d
         turns = rotation(positions, self.head_width, self.rope_theta)  # #b n d_head/2
         return x, Stream(grid, vector, turns, text, inputs.text.mask, row=row, mask=mask)
+
+    def patches(self, inputs: DenoiserInput) -> Float[Tensor, "b d t h w"]:
+        """The latents cut into patches, and what is said of each."""
+        x = self.patch_in(inputs.latents)
+        if self.camera_in is not None and inputs.added is not None:
+            x = x + self.camera_in(inputs.added)
+        if self.channels_in is not None and inputs.channels is not None:
+            x = x + self.channels_in(inputs.channels)
+        return x
 
     def image_patches(self, images: Appended) -> Float[Tensor, "b k d h w"]:
         """Each image cut as a clip of one frame is."""
