@@ -1,10 +1,19 @@
 """What every command that samples from a run can be told."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vdit.types import InputError
 
-__all__ = ["add_sampling_options", "check_sampling_options", "rows_and_columns"]
+if TYPE_CHECKING:
+    from vdit.sample.sampler import Sampling
+
+__all__ = ["add_sampling_options", "check_sampling_options", "overridden", "rows_and_columns"]
+
+SETTINGS = ("steps", "guidance", "guidance_frames", "guidance_camera", "shift", "solver")
+"""What all of these commands can set of `Sampling`."""
 
 
 def add_sampling_options(parser: ArgumentParser) -> None:
@@ -14,6 +23,8 @@ def add_sampling_options(parser: ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, help="classifier-free guidance by the text; 1 is none")
     parser.add_argument("--guidance-frames", type=float, help="by given frames; 1 is none")
     parser.add_argument("--guidance-camera", type=float, help="by the camera; 1 is none")
+    parser.add_argument("--shift", type=float, help="moves the steps towards noise")
+    parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
     )
@@ -28,6 +39,12 @@ def check_sampling_options(options: Namespace) -> None:
     """
     if options.batch < 1:
         raise InputError(f"--batch {options.batch} must be at least 1")
+
+
+def overridden(sampling: "Sampling", options: Namespace, more: Sequence[str] = ()) -> "Sampling":
+    """The settings of a run with what the options say instead, which may be of `more` settings."""
+    given = {name: getattr(options, name) for name in (*SETTINGS, *more)}
+    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
 def rows_and_columns(size: str) -> tuple[int, int]:

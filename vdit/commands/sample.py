@@ -17,7 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdit.commands.options import add_sampling_options, check_sampling_options, rows_and_columns
+from vdit.commands.options import (
+    add_sampling_options,
+    check_sampling_options,
+    overridden,
+    rows_and_columns,
+)
 from vdit.types import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         opened = load_trained(Path(options.run), options.checkpoint, options.device)
     if precision := _precision(options):
         opened.task.denoiser.backbone.lower(precision)
-    sampling = _overridden(opened.sampling, options)
+    sampling = _sized(opened.sampling, options)
     sampler = opened.task.sampler(sampling)
     wish = timeline.wish(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
@@ -106,8 +111,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--frames", type=int, help="pixel frames: 1 + 4n for a 4x8x8 codec")
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
     parser.add_argument("--fps", type=float)
-    parser.add_argument("--shift", type=float, help="moves the steps towards noise")
-    parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))
     parser.add_argument("--memory", type=float, help="GiB that decoding may take; larger clips go in pieces")
     parser.add_argument(
         "--precision",
@@ -166,16 +169,11 @@ def _prompts(options: Namespace) -> list[str]:
     return prompts
 
 
-def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
-    changed = {}
+def _sized(sampling: "Sampling", options: Namespace) -> "Sampling":
     if options.size:
         height, width = rows_and_columns(options.size)
-        changed = {"height": height, "width": width}
-    names = ("frames", "fps", "steps", "guidance", "guidance_frames", "guidance_camera")
-    for name in (*names, "shift", "solver", "memory", "negative"):
-        if (value := getattr(options, name)) is not None:
-            changed[name] = value
-    return replace(sampling, **changed)
+        sampling = replace(sampling, height=height, width=width)
+    return overridden(sampling, options, ("frames", "fps", "memory", "negative"))
 
 
 def _precision(options: Namespace) -> "torch.dtype | None":

@@ -12,11 +12,11 @@ import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdit.commands.options import add_sampling_options, check_sampling_options
+from vdit.commands.options import add_sampling_options, check_sampling_options, overridden
 from vdit.commands.score_codec import main as score_codec
 from vdit.types import InputError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vdit.commands.trained import Trained
+    from vdit.eval.camera_score import CameraScore
     from vdit.eval.frame_score import FrameScore
     from vdit.eval.world_score import WorldScore
     from vdit.flow.solver import Progress
@@ -49,18 +50,20 @@ def main(arguments: Sequence[str]) -> int:
     with console.status(f"opening {options.run}"):
         trained = load_trained(Path(options.run), options.checkpoint, options.device)
         out = Path(options.out or options.run)
-        sampling = _overridden(trained.sampling, options)
+        sampling = overridden(trained.sampling, options)
         source = _unseen(trained, sampling, options)
         sampler = trained.task.sampler(sampling)
         trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
     files = [f"clips/held_out_{i:04d}.mp4" for i in range(len(source))]
-    score, frames = _scored(trained, sampler, source, out, files, options, console)
+    score, frames, cameras = _scored(trained, sampler, source, out, files, options, console)
     settings = _settings(trained, sampler, options, time.perf_counter() - started)
     record = {**score_record(score, files, settings), "frames": [asdict(frame) for frame in frames]}
+    record["cameras"] = None if cameras is None else asdict(cameras)
     (out / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
     _report(trained, sampler, score, out, files, settings)
     _print_table(score, console)
     _print_frames(frames, console)
+    _print_cameras(cameras, console)
     console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
     return 0
 
@@ -91,13 +94,6 @@ def _check(options: Namespace) -> None:
             "the scene of another"
         )
     check_sampling_options(options)
-
-
-def _overridden(sampling: "Sampling", options: Namespace) -> "Sampling":
-    given = {
-        name: getattr(options, name) for name in ("guidance", "guidance_frames", "guidance_camera", "steps")
-    }
-    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
 def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "WorldSource":
@@ -134,10 +130,11 @@ def _scored(
     files: Sequence[str],
     options: Namespace,
     console: Any,
-) -> tuple["WorldScore", list["FrameScore"]]:
+) -> tuple["WorldScore", list["FrameScore"], "CameraScore | None"]:
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
 
+    from vdit.eval.camera_score import score_cameras
     from vdit.eval.frame_score import score_frames
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
@@ -172,11 +169,14 @@ def _scored(
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
-    if not frames:
-        return score, []
-    truth = torch.stack([source[i].pixels for i in range(len(source))])
+    if not options.give:
+        return score, [], None
+    true = [source[i] for i in range(len(source))]
+    truth = torch.stack([clip.pixels for clip in true])
     copies = torch.cat([reconstruct(part) for part in truth.split(options.batch)])
-    return score, score_frames(torch.stack(sampled), truth, copies, frames)
+    clips, paths = torch.stack(sampled), [clip.cameras for clip in true if clip.cameras is not None]
+    cameras = score_cameras(clips, truth, copies, paths) if "camera" in options.give else None
+    return score, score_frames(clips, truth, copies, frames), cameras
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
@@ -254,6 +254,22 @@ def _print_table(score: "WorldScore", console: Any) -> None:
         table.add_row(name, f"{row.model.value:.0%}", f"{low:.0%} to {high:.0%}", *others)
     console.print(table)
     console.print(f"codec on the ground truth: {score.psnr:.1f} dB, worst clip {score.psnr_worst:.1f} dB")
+
+
+def _print_cameras(cameras: "CameraScore | None", console: Any) -> None:
+    from rich.table import Table
+
+    if cameras is None:
+        return
+    table = Table(title="cameras, the median over clips (and mean): how far from those that were asked for")
+    for name in ("error", "model", "ceiling truth", "ceiling codec", "floor"):
+        table.add_column(name, justify="right")
+    columns = (cameras.model, cameras.ceiling_truth, cameras.ceiling_codec, cameras.floor)
+    for title, name in (("degrees", "rotation"), ("metres", "translation"), ("CamMC", "matrix")):
+        pairs = [(getattr(column.median, name), getattr(column.mean, name)) for column in columns]
+        table.add_row(title, *(f"{median:.2f} ({mean:.2f})" for median, mean in pairs))
+    table.add_row("found", *(f"{column.found:.0%}" for column in columns))
+    console.print(table)
 
 
 def _print_frames(frames: "Sequence[FrameScore]", console: Any) -> None:
