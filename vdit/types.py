@@ -27,6 +27,7 @@ __all__ = [
     "Given",
     "InputError",
     "Kept",
+    "References",
     "Slot",
     "Tokens",
 ]
@@ -65,6 +66,7 @@ class Clip:
         fps: frames per second.
         caption: the text that describes it; may be empty.
         cameras: one a frame, where they are known.
+        references: images of who or what is in it, maybe none; or None where there are none to learn from.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Clip:
     fps: float
     caption: str
     cameras: Cameras | None = None
+    references: Float[Tensor, "k c h w"] | None = None
 
 
 @runtime_checkable
@@ -115,6 +118,29 @@ class Given:
 
 
 @dataclass(frozen=True)
+class References:
+    """Images of who or what shall be in clips, which are no frames of them.
+
+    Attributes:
+        pixels: RGB in [-1, 1].
+        mask: True where there is an image.
+    """
+
+    pixels: Float[Tensor, "b k c h w"]
+    mask: Bool[Tensor, "b k"]
+
+    @classmethod
+    def of(cls, images: Sequence[Float[Tensor, "k c h w"]]) -> "References":
+        """Those of several clips, which may have different numbers of them."""
+        most = max(len(each) for each in images)
+        pixels = torch.zeros(len(images), most, *images[0].shape[1:])
+        mask = torch.zeros(len(images), most, dtype=torch.bool)
+        for row, there, each in zip(pixels, mask, images, strict=True):
+            row[: len(each)], there[: len(each)] = each, True
+        return cls(pixels, mask)
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """Clips of one shape, stacked. One of `pixels` and `latents` is present, or both.
 
@@ -126,6 +152,7 @@ class ClipBatch:
         latents: normalised codec latents.
         given: frames that are given; those of `pixels` that a condition is about, where it is None.
         cameras: one a frame of each clip.
+        references: images of who or what is in each clip.
         features: what frozen networks made of the clips for a condition, by its name.
     """
 
@@ -136,6 +163,7 @@ class ClipBatch:
     latents: Float[Tensor, "b c_latent t_latent h_latent w_latent"] | None = None
     given: Given | None = None
     cameras: Cameras | None = None
+    references: References | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -154,6 +182,9 @@ class ClipBatch:
             cameras=None
             if self.cameras is None
             else Cameras(self.cameras.intrinsics.to(device), self.cameras.c2w.to(device)),
+            references=None
+            if self.references is None
+            else References(self.references.pixels.to(device), self.references.mask.to(device)),
             features={name: value.to(device) for name, value in self.features.items()},
         )
 

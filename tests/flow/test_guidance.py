@@ -36,4 +36,4 @@ def test_every_ladder_is_the_sum_over_its_steps(scales: tuple[float, ...]):
 def test_each_of_two_experts_has_a_scale_of_its_own():
     both = Guidance(4.0, low_text=3.0, boundary=0.875)
     assert [both.scales(sigma)["text"] for sigma in (1.0, 0.875, 0.874, 0.1)] == [4.0, 4.0, 3.0, 3.0]
-    assert list(both.scales(0.5)) == ["frames", "camera", "text"]
+    assert list(both.scales(0.5)) == ["frames", "references", "camera", "text"]

@@ -126,3 +126,31 @@ def test_what_is_no_timeline_is_refused(here: Path, content: str | None, told: s
         (here / "t.yaml").write_text(content)
     with pytest.raises(InputError, match=told):
         read_timeline(here / "t.yaml")
+
+
+def test_references_are_fitted_whole_between_grey_borders(here: Path):
+    half = np.concatenate([np.zeros((10, 20, 3), np.uint8), np.full((10, 20, 3), 255, np.uint8)])
+    Image.fromarray(half).save(here / "mika.png")
+    references = Timeline(references=("mika.png", "mika.png")).wish(SAMPLING).references
+    assert references is not None
+    assert references.pixels.shape == (1, 2, 3, 16, 32)
+    assert references.mask.tolist() == [[True, True]]
+    shown = references.pixels[0, 1, 0]
+    assert (shown[:, :8] == 0).all()
+    assert (shown[:, 24:] == 0).all()
+    assert shown[0, 8:24].tolist() == pytest.approx([-1] * 16)
+    assert shown[15, 8:24].tolist() == pytest.approx([1] * 16)
+    (here / "t.yaml").write_text("references: [mika.png]\n")
+    assert read_timeline(here / "t.yaml").references == (str(here / "mika.png"),)
+
+
+def test_an_empty_reference_is_refused(here: Path):
+    with pytest.raises(InputError, match=r"a\.png has one colour everywhere: a reference shows who"):
+        Timeline(references=("a.png",)).wish(SAMPLING)
+    (here / "none.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"none\.png: Pillow cannot read this image"):
+        Timeline(references=("none.png",)).wish(SAMPLING)
+    for said in ("[]", "mika.png"):
+        (here / "t.yaml").write_text(f"references: {said}\n")
+        with pytest.raises(InputError, match="references are a list of images, of one at least"):
+            read_timeline(here / "t.yaml")

@@ -60,7 +60,7 @@ def test_the_caption_asked_for_is_given():
 def test_fingerprint_follows_every_argument():
     changes = [
         {}, {"level": Flat((1, 2))}, {"clips": 7}, {"frames": 9}, {"height": 48}, {"width": 32}, {"fps": 9.0},
-        {"seed": 1}, {"held_out": True}, {"caption": "dense"},
+        {"seed": 1}, {"held_out": True}, {"caption": "dense"}, {"references": True},
     ]  # fmt: skip
     assert len({source(**change).fingerprint for change in changes}) == len(changes)
     assert source().fingerprint == source().fingerprint
@@ -75,7 +75,7 @@ def test_fingerprint_follows_every_argument():
         ({"clips": 0}, "clips is 0, but must be at least 1"),
         ({"seed": -1}, "seed is -1, but must be at least 0"),
         ({"fps": 0.0}, "fps is 0.0, but must be above 0"),
-        ({"caption": "long"}, "caption is 'long', but must be 'short', 'things' or 'dense'"),
+        ({"caption": "long"}, "caption is 'long', but must be one of short, things"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(change: dict[str, Any], message: str):

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_sampling_options", "check_sampling_options", "overridden", "rows_and_columns"]
 
-SETTINGS = ("steps", "guidance", "guidance_frames", "guidance_camera", "shift", "solver")
+SETTINGS = (
+    "steps",
+    "guidance",
+    "guidance_frames",
+    "guidance_references",
+    "guidance_camera",
+    "shift",
+    "solver",
+)
 """What all of these commands can set of `Sampling`."""
 
 
@@ -22,6 +30,7 @@ def add_sampling_options(parser: ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="solver steps")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance by the text; 1 is none")
     parser.add_argument("--guidance-frames", type=float, help="by given frames; 1 is none")
+    parser.add_argument("--guidance-references", type=float, help="by references; 1 is none")
     parser.add_argument("--guidance-camera", type=float, help="by the camera; 1 is none")
     parser.add_argument("--shift", type=float, help="moves the steps towards noise")
     parser.add_argument("--solver", choices=("euler", "heun", "unipc", "dpm++"))

@@ -140,6 +140,9 @@ def _add_timeline_options(parser: ArgumentParser) -> None:
     group.add_argument("--overlap", type=int, help="frames of the video to begin with (5)")
     group.add_argument("--camera", metavar="WORDS", help='like "pan left 20deg, then dolly in 0.5"')
     group.add_argument("--camera-file", metavar="POSES", help="lines as RealEstate10K has them, or JSON")
+    group.add_argument(
+        "--reference", action="append", default=[], metavar="IMAGE", help="who or what shall be in the clip"
+    )
     group.add_argument("--timeline", metavar="YAML", help="all of these in a file")
 
 
@@ -203,7 +206,7 @@ def _timeline(options: Namespace) -> "Timeline":
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if "overlap" in given and options.continued is None:
         raise InputError("--overlap is of a clip to --continue: give one")
-    timeline = Timeline(**given, keyframes=keyframes)
+    timeline = Timeline(**given, keyframes=keyframes, references=tuple(options.reference))
     if options.timeline is None:
         return timeline
     if timeline != Timeline():

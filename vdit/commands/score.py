@@ -78,7 +78,7 @@ def _parser() -> ArgumentParser:
         "--give",
         nargs="*",
         default=[],
-        choices=("first", "last", "camera"),
+        choices=("first", "last", "camera", "references"),
         help="what clips are given of the true ones besides their prompts",
     )
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
@@ -116,6 +116,7 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
         seed=options.seed,
         held_out=True,
         caption=validated.told,
+        references=validated.references,
     )
     if source.scene(0) == validated.scene(0):
         raise InputError(f"--seed {options.seed} draws the clips this run was validated on: choose another")
@@ -148,6 +149,7 @@ def _scored(
     sampled: list[Tensor] = []
     ends = {"first": 0, "last": sampler.sampling.frames - 1}
     frames = [at for name, at in ends.items() if name in options.give]
+    asked = [name for name in options.give if name not in ends]
 
     def keep(index: int, pixels: "Tensor") -> None:
         prompt, seed = source.caption(index), str(options.seed + index)
@@ -164,7 +166,7 @@ def _scored(
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
         clips = [source[seed - options.seed] for seed in seeds]
-        return sampler.sample(prompts, seeds, progress, wish_of(clips, frames, "camera" in options.give))
+        return sampler.sample(prompts, seeds, progress, wish_of(clips, frames, asked))
 
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)

@@ -40,7 +40,7 @@ class Condition(nn.Module, ABC, Generic[Signal]):
 
     name: str
     slots: frozenset[Slot]
-    asks: Literal["text", "frames", "camera"]
+    asks: Literal["text", "frames", "camera", "references"]
 
     def __init__(self, drop: float) -> None:
         super().__init__()

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vdit.data.decode import UnreadableVideo, open_video, read_image
 from vdit.data.transforms import ResampleFps, ResizeCrop, ToUnitRange
 from vdit.types import InputError
 
-__all__ = ["read_end", "read_frame"]
+__all__ = ["read_end", "read_frame", "read_reference"]
 
 
 def read_frame(file: Path, height: int, width: int) -> Float[Tensor, "3 h w"]:
@@ -20,12 +20,32 @@ def read_frame(file: Path, height: int, width: int) -> Float[Tensor, "3 h w"]:
     Raises:
         InputError: the file is missing or is no image.
     """
+    return ToUnitRange()(ResizeCrop(height, width)(_image(file)))[:, 0]
+
+
+def read_reference(file: Path, height: int, width: int) -> Float[Tensor, "3 h w"]:
+    """All of an image, resized to fit into the size asked for, between grey borders, in [-1, 1].
+
+    Raises:
+        InputError: the file is missing, is no image, or shows nothing.
+    """
+    image = _image(file)
+    if (image == image[:, :, :1, :1]).all():
+        raise InputError(f"{file} has one colour everywhere: a reference shows who or what is meant")
+    rows, columns = image.shape[-2:]
+    scale = min(height / rows, width / columns)
+    inside = ResizeCrop(max(1, round(rows * scale)), max(1, round(columns * scale)))(image)
+    frame = torch.zeros(3, height, width)
+    top, left = (height - inside.shape[2]) // 2, (width - inside.shape[3]) // 2
+    frame[:, top : top + inside.shape[2], left : left + inside.shape[3]] = ToUnitRange()(inside)[:, 0]
+    return frame
+
+
+def _image(file: Path) -> UInt8[Tensor, "3 1 h w"]:
     try:
-        image = torch.from_numpy(read_image(file))
+        return rearrange(torch.from_numpy(read_image(file)), "h w c -> c 1 h w")
     except UnreadableVideo as error:
         raise InputError(str(error)) from error
-    frame = ResizeCrop(height, width)(rearrange(image, "h w c -> c 1 h w"))
-    return ToUnitRange()(frame)[:, 0]
 
 
 def read_end(file: Path, frames: int, fps: float, height: int, width: int) -> Float[Tensor, "3 t h w"]:

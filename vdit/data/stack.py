@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.types import Cameras, Clip, ClipBatch, InputError
+from vdit.types import Cameras, Clip, ClipBatch, InputError, References
 
 __all__ = ["LatentClip", "stack"]
 
@@ -44,6 +44,7 @@ def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
                 f"and {item.id} is {tuple(tensor.shape)}"
             )
     cameras = [item.cameras for item in items if isinstance(item, Clip) and item.cameras is not None]
+    references = [item.references for item in items if isinstance(item, Clip) and item.references is not None]
     features = [item.features for item in items if isinstance(item, LatentClip)]
     return ClipBatch(
         ids=tuple(item.id for item in items),
@@ -52,6 +53,7 @@ def stack(items: Sequence[Clip | LatentClip]) -> ClipBatch:
         pixels=torch.stack(pixels) if pixels else None,
         latents=torch.stack(latents).float() if latents else None,
         cameras=_stacked(cameras) if len(cameras) == len(items) else None,
+        references=References.of(references) if len(references) == len(items) else None,
         features={name: torch.stack([one[name] for one in features]).float() for name in features[0]}
         if features
         else {},

@@ -18,13 +18,15 @@ class Guidance:
     Attributes:
         text: scale of what the text adds to all that is asked besides.
         frames: scale of what given frames add to nothing at all.
-        camera: scale of what the camera adds to the frames.
+        references: scale of what references add to the frames.
+        camera: scale of what the camera adds to these.
         low_text: `text` for sigma below `boundary`, where another one of two experts speaks.
         boundary: see `low_text`.
     """
 
     text: float
     frames: float = 1.0
+    references: float = 1.0
     camera: float = 1.0
     low_text: float = 1.0
     boundary: float = 0.0
@@ -32,7 +34,7 @@ class Guidance:
     def scales(self, sigma: float) -> dict[str, float]:
         """The scale of each at this sigma, in the order in which they are asked."""
         text = self.text if sigma >= self.boundary else self.low_text
-        return {"frames": self.frames, "camera": self.camera, "text": text}
+        return {"frames": self.frames, "references": self.references, "camera": self.camera, "text": text}
 
 
 class Branch(NamedTuple):

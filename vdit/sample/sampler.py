@@ -1,7 +1,7 @@
 """Prompts in, pixels out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
-from vdit.types import Cameras, Clip, ClipBatch, Given, InputError
+from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References
 
 __all__ = ["Sampler", "Sampling", "Wish", "wish_of"]
 
@@ -28,6 +28,7 @@ CHECKED = (
     ("guidance", "0 or more"),
     ("low_guidance", "0 or more"),
     ("guidance_frames", "0 or more"),
+    ("guidance_references", "0 or more"),
     ("guidance_camera", "0 or more"),
 )
 SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
@@ -54,6 +55,7 @@ class Sampling:
         boundary: sigma from which `guidance` takes over from `low_guidance`.
         guidance_frames: scale of guidance by given frames; 1 is none. Each scale that differs from the others
             costs an evaluation more.
+        guidance_references: scale of guidance by references; 1 is none.
         guidance_camera: scale of guidance by the camera; 1 is none.
     """
 
@@ -72,6 +74,7 @@ class Sampling:
     low_guidance: float | None = None
     boundary: float = 0.0
     guidance_frames: float = 1.0
+    guidance_references: float = 1.0
     guidance_camera: float = 1.0
 
     def __post_init__(self) -> None:
@@ -94,7 +97,8 @@ class Sampling:
     def leads(self) -> Guidance:
         """Guidance of this strength."""
         low = self.guidance if self.low_guidance is None else self.low_guidance
-        return Guidance(self.guidance, self.guidance_frames, self.guidance_camera, low, self.boundary)
+        besides = (self.guidance_frames, self.guidance_references, self.guidance_camera)
+        return Guidance(self.guidance, *besides, low, self.boundary)
 
 
 @dataclass(frozen=True)
@@ -104,19 +108,24 @@ class Wish:
     Attributes:
         given: frames that are given, one clip of them for each prompt.
         cameras: a path of the camera for each prompt.
+        references: images of who or what shall be in the clip, for each prompt.
     """
 
     given: Given | None = None
     cameras: Cameras | None = None
+    references: References | None = None
 
     def of(self, count: int) -> "Wish":
         """This wish, which is for one clip, for as many clips."""
-        given, cameras = self.given, self.cameras
+        given, cameras, references = self.given, self.cameras, self.references
         return Wish(
             None if given is None else Given(_repeated(given.pixels, count), _repeated(given.mask, count)),
             None
             if cameras is None
             else Cameras(_repeated(cameras.intrinsics, count), _repeated(cameras.c2w, count)),
+            None
+            if references is None
+            else References(_repeated(references.pixels, count), _repeated(references.mask, count)),
         )
 
 
@@ -127,13 +136,19 @@ def _repeated(one: Tensor, count: int) -> Tensor:
 NOTHING = Wish()
 
 
-def wish_of(clips: Sequence[Clip], frames: Sequence[int], camera: bool) -> Wish:
-    """Frames of clips, and their cameras, to be shown again."""
+def wish_of(clips: Sequence[Clip], frames: Sequence[int], asked: Collection[str] = ()) -> Wish:
+    """Frames of clips, and what of `camera` and `references` is asked, to be shown again."""
     batch = stack(clips)
     assert batch.pixels is not None  # clips have pixels
-    if camera and batch.cameras is None:
-        raise InputError("these clips know no cameras: leave out the camera")
-    return Wish(Given.of(batch.pixels, frames) if frames else None, batch.cameras if camera else None)
+    known = {"camera": batch.cameras, "references": batch.references}
+    for name in asked:
+        if known[name] is None:
+            raise InputError(f"these clips know no {name}: leave it out")
+    return Wish(
+        Given.of(batch.pixels, frames) if frames else None,
+        batch.cameras if "camera" in asked else None,
+        batch.references if "references" in asked else None,
+    )
 
 
 class Sampler:
@@ -180,6 +195,7 @@ class Sampler:
             latents=noise,
             given=wish.given,
             cameras=wish.cameras,
+            references=wish.references,
         ).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
@@ -201,6 +217,8 @@ class Sampler:
             raise InputError("this model takes no images: leave them out, or give a model that does")
         if batch.cameras is not None and "camera" not in asks:
             raise InputError("this model follows no camera: leave it out, or give a model that does")
+        if batch.references is not None and "references" not in asks:
+            raise InputError("this model takes no references: leave them out, or give a model that does")
         for condition in conditions:
             condition.check(batch)
         codec = TiledCodec(self.codec, self.sampling.memory)

@@ -10,9 +10,10 @@ One description for the command line and for files:
     overlap: 5                   so many frames of it
     camera: pan left 20deg, then dolly in 0.5
     camera_file: poses.txt       poses instead, a line a frame, or JSON
+    references: [mika.png]       images of who or what shall be in the clip, no frames of it
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ import yaml
 
 from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
-from vdit.data.given import read_end, read_frame
+from vdit.data.given import read_end, read_frame, read_reference
 from vdit.sample.sampler import Sampling, Wish
-from vdit.types import Cameras, Given, InputError
+from vdit.types import Cameras, Given, InputError, References
 
 __all__ = ["Timeline", "read_timeline"]
 
@@ -41,6 +42,7 @@ class Timeline:
     overlap: int = 5
     camera: str | None = None
     camera_file: str | None = None
+    references: Sequence[str] = ()
 
     def wish(self, sampling: Sampling) -> Wish:
         """What a sampler is asked for besides the prompt, for one clip.
@@ -48,7 +50,10 @@ class Timeline:
         Raises:
             InputError: files that cannot be read; frames beyond the end, or given twice; two cameras.
         """
-        return Wish(self.given(sampling), self.cameras(sampling))
+        size = (sampling.height, sampling.width)
+        images = [read_reference(Path(file), *size) for file in self.references]
+        references = References.of([torch.stack(images)]) if images else None
+        return Wish(self.given(sampling), self.cameras(sampling), references)
 
     def images(self, frames: int) -> dict[int, str]:
         """The image of each frame that has one. Raises InputError where one has two, or is not there."""
@@ -114,7 +119,7 @@ class Timeline:
         values = {name: getattr(self, attribute) for name, attribute in _names().items()}
         if self.continued is None:
             del values["overlap"]
-        return {name: value for name, value in values.items() if value not in (None, False, {})}
+        return {name: value for name, value in values.items() if value not in (None, False, {}, ())}
 
 
 def read_timeline(file: Path) -> Timeline:
@@ -142,13 +147,20 @@ def read_timeline(file: Path) -> Timeline:
     for name in ("first", "last", "continued", "camera_file"):
         if name in found:
             found[name] = beside(found[name])
+    references = found.get("references", [])
+    if not isinstance(references, list) or (not references and "references" in found):
+        raise InputError(f"timeline {file}: references are a list of images, of one at least")
     frames = found.get("keyframes", {})
     if not isinstance(frames, dict) or not all(isinstance(at, int) for at in frames):
         raise InputError(f"timeline {file}: keyframes are a table from frame numbers to images")
     for name, kind in (("loop", bool), ("overlap", int), ("camera", str)):
         if name in found and not isinstance(found[name], kind):
             raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {kind.__name__}")
-    return replace(Timeline(**found), keyframes={at: beside(image) for at, image in frames.items()})
+    return replace(
+        Timeline(**found),
+        keyframes={at: beside(image) for at, image in frames.items()},
+        references=tuple(beside(image) for image in references),
+    )
 
 
 def _names() -> dict[str, str]:

@@ -119,7 +119,7 @@ class FlowTask(Task):
         self.sampler(self.sampling)
         for source in (data.train, data.held_out):
             for condition in self.denoiser.featured:
-                if condition.asks == "camera":  # of frames there are always enough
+                if condition.asks != "frames":  # of these there are always enough
                     condition.check(stack([source[0]]))
 
     def prepare(self, session: Session) -> Work:
@@ -176,7 +176,7 @@ class FlowTask(Task):
         return {"loss": mean, **{f"loss_at_sigma_{sigma}": value for sigma, value in by_sigma.items()}}
 
     def wish(self, clips: Sequence[Clip]) -> Wish:
-        """What clips that are drawn are given of held-out ones: frames and cameras, if it hears any."""
+        """What clips that are drawn are given of held-out ones, of all that the model hears."""
         asks = {condition.asks: condition for condition in self.denoiser.featured}
         batch, t = stack(clips), self.sampling.frames
         given = cameras = None
@@ -187,7 +187,7 @@ class FlowTask(Task):
         if "camera" in asks and batch.cameras is not None:
             at = torch.linspace(0, batch.cameras.c2w.shape[1] - 1, t).round().long()
             cameras = Cameras(batch.cameras.intrinsics[:, at], batch.cameras.c2w[:, at])
-        return Wish(given, cameras)
+        return Wish(given, cameras, batch.references if "references" in asks else None)
 
     def draw(self, session: Session, folder: Path) -> None:
         """Clips for held-out captions, always from the same noise."""

@@ -99,4 +99,4 @@ def describe_scene(scene: FlatScene) -> Captions:
             "side": None if scene.background.other is None else scene.background.side,
         },
     }
-    return Captions(short, short, f"{dense} {_dense_background(scene.background)}", structured)
+    return Captions(short, short, short, f"{dense} {_dense_background(scene.background)}", structured)

@@ -28,12 +28,14 @@ class Captions:
     Attributes:
         short: one sentence that names every judged attribute.
         things: the short one without the camera, for models that are told it otherwise.
+        unnamed: likewise, with "someone" for whoever has a name, for models that are shown who.
         dense: the short one and all that can be seen besides.
         structured: the same facts as JSON-serialisable values.
     """
 
     short: str
     things: str
+    unnamed: str
     dense: str
     structured: Mapping[str, Any]
 
@@ -96,6 +98,10 @@ class Level(ABC, Generic[Scene]):
     @abstractmethod
     def describe(self, scene: Scene) -> Captions:
         """The scene in words."""
+
+    def portrait(self, scene: Scene, height: int, width: int) -> Float[Tensor, "3 h w"] | None:
+        """An image of whoever has a name in the scene, elsewhere and seen otherwise; None where nobody is."""
+        return None
 
     @abstractmethod
     def judge(self, pixels: Float[torch.Tensor, "3 t h w"], scene: Scene) -> Verdict:

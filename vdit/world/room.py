@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vdit.camera.moves import MOVES
+from vdit.camera.moves import MOVES, CameraMove
 from vdit.world.characters import CHARACTERS
 from vdit.world.level import Captions, Level, Rendering, Verdict
 from vdit.world.raycast import cast
 from vdit.world.room_draw import Choice, draw_scene
 from vdit.world.room_judge import judge_scene
-from vdit.world.room_scene import RoomScene
+from vdit.world.room_scene import LIGHTS, TEXTURES, Guest, RoomScene
 from vdit.world.room_words import caption_scene
 
 __all__ = ["Room"]
@@ -61,6 +61,18 @@ class Room(Level[RoomScene]):
     def render(self, scene: RoomScene, frames: int, height: int, width: int) -> Rendering:
         """The scene as a clip with exact masks, flow, depth and cameras."""
         return cast(scene, frames, height, width)
+
+    def portrait(self, scene: RoomScene, height: int, width: int) -> Float[torch.Tensor, "3 h w"] | None:
+        """The guest alone, between other walls, in other light, turned the other way; None without one."""
+        if scene.guest is None:
+            return None
+        other = TEXTURES[(TEXTURES.index(scene.walls) + 3) % len(TEXTURES)]
+        lights = list(LIGHTS)
+        light = lights[(lights.index(scene.light) + 1) % len(lights)]
+        guest = Guest(scene.guest.name, "still", (0.0, 2.6), -scene.guest.yaw)
+        still = CameraMove("static", 0.0)
+        alone = RoomScene(other, other, scene.variant, scene.tint, light, (), guest, still)
+        return cast(alone, 1, height, width).pixels[:, 0]
 
     def describe(self, scene: RoomScene) -> Captions:
         """The scene in words."""

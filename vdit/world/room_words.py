@@ -16,11 +16,13 @@ def caption_scene(scene: RoomScene) -> Captions:
     """The scene in words; the short caption names every judged attribute."""
     camera = f"the camera {MOVES[scene.camera.word].phrase}"
     names = listing([_name(thing) for thing in _from_left(scene)])
+    unnamed = ["someone" if isinstance(thing, Guest) else _name(thing) for thing in _from_left(scene)]
     doings = listing([f"{_full_name(thing)} {MOTIONS[thing.motion]}" for thing in _from_left(scene)])
     room = article(f"{scene.walls} room")
     return Captions(
         short=f"{names} in {room}, {camera}",
         things=f"{names} in {room}",
+        unnamed=f"{listing(unnamed)} in {room}",
         dense=(
             f"{doings} in {room} with {article(scene.floor)} floor, lit {_LIT[scene.light]}; "
             f"{camera}{_extent(scene.camera)}"

@@ -1,9 +1,12 @@
 """A level as a set of clips, drawn when asked for: the index is the seed, nothing is stored."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vdit.types import Clip, InputError
 from vdit.world.level import Level
@@ -11,6 +14,8 @@ from vdit.world.level import Level
 __all__ = ["WorldSource"]
 
 _LEAST_SIDE = 16
+
+Told = Literal["short", "things", "unnamed", "dense"]
 
 
 class WorldSource:
@@ -26,6 +31,7 @@ class WorldSource:
         seed: another seed, another set.
         held_out: draw only combinations of attributes that are held out of all other sets.
         caption: which caption goes with a clip.
+        references: whether clips come with a portrait of whoever has a name in them.
 
     Raises:
         InputError: if there are no clips or frames, or a side is shorter than 16 pixels.
@@ -41,7 +47,8 @@ class WorldSource:
         fps: float = 8.0,
         seed: int = 0,
         held_out: bool = False,
-        caption: Literal["short", "things", "dense"] = "short",
+        caption: Told = "short",
+        references: bool = False,
     ):
         for name, value, least in (
             ("clips", clips, 1),
@@ -54,8 +61,9 @@ class WorldSource:
                 raise InputError(f"{name} is {value}, but must be at least {least}: choose a larger {name}.")
         if fps <= 0:
             raise InputError(f"fps is {fps}, but must be above 0: choose a positive frame rate.")
-        if caption not in ("short", "things", "dense"):
-            raise InputError(f"caption is {caption!r}, but must be 'short', 'things' or 'dense'.")
+        if caption not in get_args(Told):
+            told = ", ".join(get_args(Told))
+            raise InputError(f"caption is {caption!r}, but must be one of {told}.")
         self.level = level
         self._clips = clips
         self._frames = frames
@@ -64,7 +72,8 @@ class WorldSource:
         self._fps = fps
         self._seed = seed
         self._held_out = held_out
-        self._caption: Literal["short", "things", "dense"] = caption
+        self._caption: Told = caption
+        self.references = references
 
     @property
     def fingerprint(self) -> str:
@@ -79,11 +88,12 @@ class WorldSource:
             self._seed,
             self._held_out,
             self._caption,
+            *(["references"] if self.references else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     @property
-    def told(self) -> Literal["short", "things", "dense"]:
+    def told(self) -> Told:
         """Which caption goes with a clip."""
         return self._caption
 
@@ -113,4 +123,9 @@ class WorldSource:
             fps=self._fps,
             caption=getattr(self.level.describe(scene), self._caption),
             cameras=rendering.cameras,
+            references=self._portraits(scene) if self.references else None,
         )
+
+    def _portraits(self, scene: Any) -> Float[Tensor, "k 3 h w"]:
+        portrait = self.level.portrait(scene, self._height, self._width)
+        return torch.zeros(0, 3, self._height, self._width) if portrait is None else portrait[None]
