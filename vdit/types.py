@@ -153,6 +153,7 @@ class ClipBatch:
         given: frames that are given; those of `pixels` that a condition is about, where it is None.
         cameras: one a frame of each clip.
         references: images of who or what is in each clip.
+        motion: how much is asked to move in each clip.
         features: what frozen networks made of the clips for a condition, by its name.
     """
 
@@ -164,6 +165,7 @@ class ClipBatch:
     given: Given | None = None
     cameras: Cameras | None = None
     references: References | None = None
+    motion: Float[Tensor, "b"] | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -185,6 +187,7 @@ class ClipBatch:
             references=None
             if self.references is None
             else References(self.references.pixels.to(device), self.references.mask.to(device)),
+            motion=None if self.motion is None else self.motion.to(device),
             features={name: value.to(device) for name, value in self.features.items()},
         )
 

@@ -143,6 +143,7 @@ def _add_timeline_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--reference", action="append", default=[], metavar="IMAGE", help="who or what shall be in the clip"
     )
+    group.add_argument("--motion", type=float, help="how much moves: 0 nothing; 0.2 a slow pan")
     group.add_argument("--timeline", metavar="YAML", help="all of these in a file")
 
 
@@ -202,7 +203,7 @@ def _timeline(options: Namespace) -> "Timeline":
         if int(at) in keyframes:
             raise InputError(f"frame {int(at)} is given twice: {keyframes[int(at)]} and {file}")
         keyframes[int(at)] = file
-    names = ("first", "last", "loop", "continued", "overlap", "camera", "camera_file")
+    names = ("first", "last", "loop", "continued", "overlap", "camera", "camera_file", "motion")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if "overlap" in given and options.continued is None:
         raise InputError("--overlap is of a clip to --continue: give one")

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vdit.commands.trained import Trained
-    from vdit.eval.camera_score import CameraScore
-    from vdit.eval.frame_score import FrameScore
+    from vdit.eval.heard import Heard
     from vdit.eval.world_score import WorldScore
     from vdit.flow.solver import Progress
     from vdit.sample.sampler import Sampler, Sampling
@@ -55,15 +54,14 @@ def main(arguments: Sequence[str]) -> int:
         sampler = trained.task.sampler(sampling)
         trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
     files = [f"clips/held_out_{i:04d}.mp4" for i in range(len(source))]
-    score, frames, cameras = _scored(trained, sampler, source, out, files, options, console)
+    score, heard = _scored(trained, sampler, source, out, files, options, console)
     settings = _settings(trained, sampler, options, time.perf_counter() - started)
-    record = {**score_record(score, files, settings), "frames": [asdict(frame) for frame in frames]}
-    record["cameras"] = None if cameras is None else asdict(cameras)
+    record = {**score_record(score, files, settings), **heard.record()}
     (out / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
     _report(trained, sampler, score, out, files, settings)
     _print_table(score, console)
-    _print_frames(frames, console)
-    _print_cameras(cameras, console)
+    for table in heard.tables():
+        console.print(table)
     console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
     return 0
 
@@ -78,7 +76,7 @@ def _parser() -> ArgumentParser:
         "--give",
         nargs="*",
         default=[],
-        choices=("first", "last", "camera", "references"),
+        choices=("first", "last", "camera", "references", "motion"),
         help="what clips are given of the true ones besides their prompts",
     )
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
@@ -131,12 +129,11 @@ def _scored(
     files: Sequence[str],
     options: Namespace,
     console: Any,
-) -> tuple["WorldScore", list["FrameScore"], "CameraScore | None"]:
+) -> tuple["WorldScore", "Heard"]:
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
 
-    from vdit.eval.camera_score import score_cameras
-    from vdit.eval.frame_score import score_frames
+    from vdit.eval.heard import Heard, score_heard
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
     from vdit.sample.sampler import wish_of
@@ -172,13 +169,11 @@ def _scored(
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
     if not options.give:
-        return score, [], None
+        return score, Heard()
     true = [source[i] for i in range(len(source))]
     truth = torch.stack([clip.pixels for clip in true])
     copies = torch.cat([reconstruct(part) for part in truth.split(options.batch)])
-    clips, paths = torch.stack(sampled), [clip.cameras for clip in true if clip.cameras is not None]
-    cameras = score_cameras(clips, truth, copies, paths) if "camera" in options.give else None
-    return score, score_frames(clips, truth, copies, frames), cameras
+    return score, score_heard(torch.stack(sampled), true, copies, frames, asked)
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
@@ -256,34 +251,3 @@ def _print_table(score: "WorldScore", console: Any) -> None:
         table.add_row(name, f"{row.model.value:.0%}", f"{low:.0%} to {high:.0%}", *others)
     console.print(table)
     console.print(f"codec on the ground truth: {score.psnr:.1f} dB, worst clip {score.psnr_worst:.1f} dB")
-
-
-def _print_cameras(cameras: "CameraScore | None", console: Any) -> None:
-    from rich.table import Table
-
-    if cameras is None:
-        return
-    table = Table(title="cameras, the median over clips (and mean): how far from those that were asked for")
-    for name in ("error", "model", "ceiling truth", "ceiling codec", "floor"):
-        table.add_column(name, justify="right")
-    columns = (cameras.model, cameras.ceiling_truth, cameras.ceiling_codec, cameras.floor)
-    for title, name in (("degrees", "rotation"), ("metres", "translation"), ("CamMC", "matrix")):
-        pairs = [(getattr(column.median, name), getattr(column.mean, name)) for column in columns]
-        table.add_row(title, *(f"{median:.2f} ({mean:.2f})" for median, mean in pairs))
-    table.add_row("found", *(f"{column.found:.0%}" for column in columns))
-    console.print(table)
-
-
-def _print_frames(frames: "Sequence[FrameScore]", console: Any) -> None:
-    from rich.table import Table
-
-    if not frames:
-        return
-    table = Table(title="given frames: decibels against the truth, and the step to the frame beside")
-    for name in ("frame", "model", "ceiling codec", "floor", "step", "step truth", "step codec"):
-        table.add_column(name, justify="right")
-    for row in frames:
-        decibels = [f"{value:.1f}" for value in (row.psnr, row.ceiling, row.floor)]
-        steps = [f"{value:.3f}" for value in (row.seam, row.seam_truth, row.seam_codec)]
-        table.add_row(str(row.frame), *decibels, *steps)
-    console.print(table)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
+from vdit.data.motion import motion_score
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
 from vdit.flow.guidance import Guidance
@@ -109,11 +110,13 @@ class Wish:
         given: frames that are given, one clip of them for each prompt.
         cameras: a path of the camera for each prompt.
         references: images of who or what shall be in the clip, for each prompt.
+        motion: how much shall move, for each prompt, as `vdit.data.motion` measures it.
     """
 
     given: Given | None = None
     cameras: Cameras | None = None
     references: References | None = None
+    motion: Float[Tensor, "b"] | None = None
 
     def of(self, count: int) -> "Wish":
         """This wish, which is for one clip, for as many clips."""
@@ -126,6 +129,7 @@ class Wish:
             None
             if references is None
             else References(_repeated(references.pixels, count), _repeated(references.mask, count)),
+            None if self.motion is None else _repeated(self.motion, count),
         )
 
 
@@ -137,17 +141,17 @@ NOTHING = Wish()
 
 
 def wish_of(clips: Sequence[Clip], frames: Sequence[int], asked: Collection[str] = ()) -> Wish:
-    """Frames of clips, and what of `camera` and `references` is asked, to be shown again."""
+    """Frames of clips, and what of `camera`, `references` and `motion` is asked, to be shown again."""
     batch = stack(clips)
     assert batch.pixels is not None  # clips have pixels
     known = {"camera": batch.cameras, "references": batch.references}
-    for name in asked:
-        if known[name] is None:
-            raise InputError(f"these clips know no {name}: leave it out")
+    if missing := [name for name in asked if name in known and known[name] is None]:
+        raise InputError(f"these clips know no {missing[0]}: leave it out")
     return Wish(
         Given.of(batch.pixels, frames) if frames else None,
         batch.cameras if "camera" in asked else None,
         batch.references if "references" in asked else None,
+        motion_score(batch.pixels, batch.fps) if "motion" in asked else None,
     )
 
 
@@ -196,6 +200,7 @@ class Sampler:
             given=wish.given,
             cameras=wish.cameras,
             references=wish.references,
+            motion=wish.motion,
         ).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
@@ -219,6 +224,8 @@ class Sampler:
             raise InputError("this model follows no camera: leave it out, or give a model that does")
         if batch.references is not None and "references" not in asks:
             raise InputError("this model takes no references: leave them out, or give a model that does")
+        if batch.motion is not None and not any(c.name == "motion" for c in conditions):
+            raise InputError("this model hears no motion score: leave it out, or give a model that does")
         for condition in conditions:
             condition.check(batch)
         codec = TiledCodec(self.codec, self.sampling.memory)

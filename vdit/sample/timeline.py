@@ -11,8 +11,10 @@ One description for the command line and for files:
     camera: pan left 20deg, then dolly in 0.5
     camera_file: poses.txt       poses instead, a line a frame, or JSON
     references: [mika.png]       images of who or what shall be in the clip, no frames of it
+    motion: 0.2                  how much moves: shorter sides of the frame a second, the mean over all of it
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -43,6 +45,7 @@ class Timeline:
     camera: str | None = None
     camera_file: str | None = None
     references: Sequence[str] = ()
+    motion: float | None = None
 
     def wish(self, sampling: Sampling) -> Wish:
         """What a sampler is asked for besides the prompt, for one clip.
@@ -53,7 +56,10 @@ class Timeline:
         size = (sampling.height, sampling.width)
         images = [read_reference(Path(file), *size) for file in self.references]
         references = References.of([torch.stack(images)]) if images else None
-        return Wish(self.given(sampling), self.cameras(sampling), references)
+        if self.motion is not None and not (math.isfinite(self.motion) and self.motion >= 0):
+            raise InputError(f"--motion {self.motion} must be a number, 0 or more")
+        motion = None if self.motion is None else torch.tensor([float(self.motion)])
+        return Wish(self.given(sampling), self.cameras(sampling), references, motion)
 
     def images(self, frames: int) -> dict[int, str]:
         """The image of each frame that has one. Raises InputError where one has two, or is not there."""
@@ -153,14 +159,18 @@ def read_timeline(file: Path) -> Timeline:
     frames = found.get("keyframes", {})
     if not isinstance(frames, dict) or not all(isinstance(at, int) for at in frames):
         raise InputError(f"timeline {file}: keyframes are a table from frame numbers to images")
-    for name, kind in (("loop", bool), ("overlap", int), ("camera", str)):
+    for name, kind in (("loop", bool), ("overlap", int), ("camera", str), ("motion", (int, float))):
         if name in found and not isinstance(found[name], kind):
-            raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {kind.__name__}")
+            raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {_called(kind)}")
     return replace(
         Timeline(**found),
         keyframes={at: beside(image) for at, image in frames.items()},
         references=tuple(beside(image) for image in references),
     )
+
+
+def _called(kind: Any) -> str:
+    return "number" if isinstance(kind, tuple) else kind.__name__
 
 
 def _names() -> dict[str, str]:

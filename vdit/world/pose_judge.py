@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
-from vdit.types import Cameras, InputError
+from vdit.opencv import grey_picture, opencv
+from vdit.types import Cameras
 
 __all__ = ["PoseError", "find_poses", "pose_error"]
 
@@ -59,7 +59,7 @@ def find_poses(
     Raises:
         InputError: OpenCV is not installed.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     lens = intrinsics.double().numpy()
     t = pixels.shape[1]
     poses, found = torch.eye(4).repeat(t, 1, 1), torch.zeros(t, dtype=torch.bool)
@@ -88,16 +88,6 @@ def pose_error(poses: Float[Tensor, "t 4 4"], found: Bool[Tensor, "t"], cameras:
     return PoseError(*(float(each.mean()) for each in (rotation, translation, matrix)))
 
 
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise InputError(
-            "poses are found with OpenCV, which is not installed: pip install 'vdit-video[pose]'"
-        ) from error
-    return cv2
-
-
 def _followed(
     cv2: Any, pixels: Float[Tensor, "3 t h w"]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -106,8 +96,7 @@ def _followed(
     Points that are lost, or that do not come back when they are followed backwards, are left out from then
     on.
     """
-    scale = _SIDE / min(pixels.shape[2:])
-    images = [cv2.GaussianBlur(_enlarged(frame, scale), (0, 0), _BLUR) for frame in pixels.unbind(1)]
+    images = [cv2.GaussianBlur(grey_picture(frame, _SIDE), (0, 0), _BLUR) for frame in pixels.unbind(1)]
     height, width = images[0].shape
     x, y = np.meshgrid(np.arange(_STEP / 2, width, _STEP), np.arange(_STEP / 2, height, _STEP))
     start = np.stack([x, y], axis=-1).reshape(-1, 1, 2).astype(np.float32)
@@ -121,13 +110,6 @@ def _followed(
             kept &= ((there >= 0) & (there < size)).all((1, 2))
             start, at = start[kept], there[kept]
         yield start[:, 0] + 0.5, at[:, 0] + 0.5, size
-
-
-def _enlarged(frame: Float[Tensor, "3 h w"], scale: float) -> np.ndarray:
-    """A frame as the grey picture that points are followed in."""
-    grey = frame.float().mean(0)[None, None]
-    large = functional.interpolate(grey, scale_factor=scale, mode="bicubic", align_corners=False)
-    return ((large[0, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
 def _lifted(at: np.ndarray, size: np.ndarray, depth: np.ndarray, lens: np.ndarray) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""Whether what clips were given besides their prompts is heard: frames, cameras, motion."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdit.eval.camera_score import CameraScore, score_cameras
+from vdit.eval.frame_score import FrameScore, score_frames
+from vdit.eval.motion_rank import MotionRank, rank_motion
+from vdit.types import Clip
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Heard", "score_heard"]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The scores of what was given; None, or no rows, of what was not."""
+
+    frames: Sequence[FrameScore] = ()
+    cameras: CameraScore | None = None
+    motion: MotionRank | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return asdict(self)
+
+    def tables(self) -> list["Table"]:
+        """For a terminal, of what was given alone."""
+        found = [_frames_table(self.frames)] if self.frames else []
+        found += [] if self.cameras is None else [_cameras_table(self.cameras)]
+        return found + ([] if self.motion is None else [_motion_table(self.motion)])
+
+
+def score_heard(
+    clips: Float[Tensor, "n 3 t h w"],
+    true: Sequence[Clip],
+    copies: Float[Tensor, "n 3 t h w"],
+    frames: Sequence[int],
+    asked: Collection[str],
+) -> Heard:
+    """The scores of sampled clips.
+
+    Args:
+        clips: sampled.
+        true: the clips that what was given is from.
+        copies: what the codec makes of these.
+        frames: which of them were given.
+        asked: what was given besides: camera, motion.
+
+    Raises:
+        InputError: fewer than two clips, or OpenCV is not installed and cameras or motion were asked.
+    """
+    truth = torch.stack([clip.pixels for clip in true])
+    paths = [clip.cameras for clip in true if clip.cameras is not None]
+    return Heard(
+        score_frames(clips, truth, copies, frames),
+        score_cameras(clips, truth, copies, paths) if "camera" in asked else None,
+        rank_motion(clips, truth, copies, true[0].fps) if "motion" in asked else None,
+    )
+
+
+def _frames_table(frames: Sequence[FrameScore]) -> "Table":
+    title = "given frames: decibels against the truth, and the step to the frame beside"
+    table = _table(title, "frame", "model", "ceiling codec", "floor", "step", "step truth", "step codec")
+    for row in frames:
+        decibels = [f"{value:.1f}" for value in (row.psnr, row.ceiling, row.floor)]
+        steps = [f"{value:.3f}" for value in (row.seam, row.seam_truth, row.seam_codec)]
+        table.add_row(str(row.frame), *decibels, *steps)
+    return table
+
+
+def _cameras_table(cameras: CameraScore) -> "Table":
+    title = "cameras, the median over clips (and mean): how far from those that were asked for"
+    table = _table(title, "error", "model", "ceiling truth", "ceiling codec", "floor")
+    columns = (cameras.model, cameras.ceiling_truth, cameras.ceiling_codec, cameras.floor)
+    for unit, name in (("degrees", "rotation"), ("metres", "translation"), ("CamMC", "matrix")):
+        pairs = [(getattr(column.median, name), getattr(column.mean, name)) for column in columns]
+        table.add_row(unit, *(f"{median:.2f} ({mean:.2f})" for median, mean in pairs))
+    table.add_row("found", *(f"{column.found:.0%}" for column in columns))
+    return table
+
+
+def _motion_table(motion: MotionRank) -> "Table":
+    table = _table("motion: rank correlation with what was asked", "model", "ceiling codec", "floor")
+    table.add_row(*(f"{value:.2f}" for value in (motion.model, motion.ceiling_codec, motion.floor)))
+    return table
+
+
+def _table(title: str, *columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
