@@ -104,10 +104,12 @@ class Given:
     Attributes:
         pixels: RGB in [-1, 1]; 0 in frames that are not given.
         mask: True where a frame is given.
+        noise: sigma of the noise that a beginning is shown with; 0 is as it is.
     """
 
     pixels: Float[Tensor, "b c t h w"]
     mask: Bool[Tensor, "b t"]
+    noise: float = 0.0
 
     @classmethod
     def of(cls, pixels: Float[Tensor, "b c t h w"], frames: Sequence[int]) -> "Given":
@@ -180,7 +182,7 @@ class ClipBatch:
             latents=None if self.latents is None else self.latents.to(device),
             given=None
             if self.given is None
-            else Given(self.given.pixels.to(device), self.given.mask.to(device)),
+            else replace(self.given, pixels=self.given.pixels.to(device), mask=self.given.mask.to(device)),
             cameras=None
             if self.cameras is None
             else Cameras(self.cameras.intrinsics.to(device), self.cameras.c2w.to(device)),

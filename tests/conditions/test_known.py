@@ -261,3 +261,23 @@ def test_a_step_reads_features_and_hides_them(codec: TiledCodec):
     condition.drop = 1.0
     step(denoiser, batch, torch.Generator().manual_seed(0))
     assert not torch.allclose(seen[1].latents[:, :, 0], batch.latents[:, :, 0], atol=1e-2)
+
+
+def test_a_beginning_can_be_shown_with_noise_and_comes_back_clean(codec: TiledCodec):
+    condition = KnownFrames({"prefix": 1.0}, noise=0.2)
+    batch = in_sampling(condition, codec, clips(), range(5))
+    assert batch.given is not None
+    signal = condition.signal(replace(batch, given=replace(batch.given, noise=0.3)))
+    inputs = condition.apply(DenoiserInput(torch.zeros(2, 4, 3, 2, 2), torch.full((2, 1, 1, 1), 0.7)), signal)
+    assert inputs.sigma[:, :, 0, 0].tolist() == [[pytest.approx(x) for x in (0.3, 0.3, 0.7)]] * 2
+    assert batch.latents is not None
+    clean = condition.known(signal).latents[:, :, :2]
+    torch.testing.assert_close(inputs.latents[:, :, :2], 0.7 * clean + 0.3 * batch.latents[:, :, :2])
+    torch.testing.assert_close(clean, condition.signal(batch).latents[:, :, :2])
+    assert not inputs.latents[:, :, 2].any()
+    drawn = condition.drawn(in_training(condition, codec, clips()), torch.Generator().manual_seed(0))
+    assert ((drawn.level > 0) & (drawn.level <= 0.2)).all()
+    assert drawn.level[0] != drawn.level[1]
+    assert drawn.noise.std() == pytest.approx(1, abs=0.2)
+    with pytest.raises(InputError, match="noise 1"):
+        KnownFrames(noise=1.0)

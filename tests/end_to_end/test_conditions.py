@@ -70,9 +70,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def drawn(run: Path, out: str, *asked: str) -> torch.Tensor:
+def drawn(run: Path, out: str, *asked: str, frames: int = 9) -> torch.Tensor:
     assert run_command(sample, ["--run", str(run), "--prompt", "a red cube", "--out", out, *asked]) == 0
-    return open_video(Path(out) / "000000.mp4").read(0, 9)
+    return open_video(Path(out) / "000000.mp4").read(0, frames)
 
 
 def test_a_clip_shows_what_stands_when(run: Path, here: Path):
@@ -111,15 +111,38 @@ def test_a_clip_goes_on_from_another_and_repeats_itself(run: Path, here: Path):
     }
 
 
+def test_a_long_clip_is_sampled_in_parts_with_prompts_of_their_own(run: Path, here: Path):
+    asked = ["--length", "21", "--overlap", "5", "--overlap-noise", "0.05", "--camera", "pan left"]
+    whole = drawn(run, "long", *asked, frames=21)
+    assert whole.shape[1] == 21
+    shots = drawn(run, "shots", *asked, "--shot", "9=a blue cone", "--cut", "15=a green cube", frames=21)
+    assert torch.equal(shots[:, :5], whole[:, :5])
+    said = json.loads((here / "shots/settings.json").read_text())["timeline"]
+    assert said["shots"] == {
+        "9": {"prompt": "a blue cone", "cut": False},
+        "15": {"prompt": "a green cube", "cut": True},
+    }
+    text = "length: 21\noverlap_noise: 0.05\ncamera: pan left\n"
+    (here / "t.yaml").write_text(text + "shots:\n  9: a blue cone\n  15: {prompt: a green cube, cut: true}\n")
+    assert torch.equal(drawn(run, "file", "--timeline", "t.yaml", frames=21), shots)
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
+        (["--shot", "3"], "--shot 3 is not FRAME=PROMPT"),
+        (["--shot", "3=a", "--cut", "3=b"], "frame 3 has a --shot and a --cut"),
+        (["--shot", "9=a"], "a shot at frame 9 lies beyond the clip"),
+        (["--length", "30", "--overlap", "9"], "--overlap 9 must be below 9"),
+        (["--reference", "a.png"], "this model takes no references"),
+        (["--motion", "0.2"], "this model hears no motion score"),
+        (["--motion", "-1"], "--motion -1.0 must be a number, 0 or more"),
         (["--keyframe", "9=c.png", "--first", "a.png"], "keyframe at frame 9 lies beyond the clip"),
         (["--keyframe", "c.png"], "--keyframe c.png is not FRAME=IMAGE"),
         (["--first", "a.png", "--keyframe", "0=c.png"], "frame 0 is given twice: a.png and c.png"),
         (["--first", "d.png"], "d.png: Pillow cannot read this image"),
         (["--camera", "pan lft"], "no camera move 'pan lft': did you mean 'pan left'?"),
-        (["--overlap", "3"], "--overlap is of a clip to --continue"),
+        (["--overlap", "3"], "--overlap is of a clip to --continue, or of a --length"),
         (["--timeline", "t.yaml", "--first", "a.png"], "a --timeline says what stands when"),
     ],
 )

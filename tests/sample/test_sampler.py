@@ -1,10 +1,11 @@
 """What a sampler asks of a model, and that it asks nothing twice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from small_wan import Letters, backbone
 
 from vdit.codecs.wan.codec import WanCodec
 from vdit.conditions.caption import Caption
@@ -14,30 +15,9 @@ from vdit.models.experts import SigmaExperts
 from vdit.models.wan.attention import CrossAttention
 from vdit.models.wan.dit import WanDiT
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.text.encoder import TextEncoder, pad
-from vdit.types import Cameras, DenoiserInput, Given, InputError, Tokens
+from vdit.types import Cameras, DenoiserInput, Given, InputError
 
 SMALL = {"frames": 5, "height": 16, "width": 32, "steps": 4}
-
-
-class Letters(TextEncoder):
-    """One token a letter."""
-
-    width = 6  # pyright: ignore[reportAssignmentType]
-    fingerprint = "letters"  # pyright: ignore[reportAssignmentType]
-
-    def encode(self, prompts: Sequence[str]) -> Tokens:
-        ramp = torch.linspace(-1, 1, 6)
-        return pad([torch.tensor([ord(c) / 100 for c in p] or [0.0])[:, None] * ramp for p in prompts])
-
-
-def backbone(seed: int = 0) -> WanDiT:
-    torch.manual_seed(seed)
-    sizes: dict[str, Any] = {"text_width": 6, "text_length": 9, "width": 24, "hidden": 32, "heads": 2}
-    model = WanDiT(latent_channels=4, sigma_channels=16, depth=2, **sizes)
-    for value in model.parameters():
-        torch.nn.init.normal_(value, std=0.3)
-    return model.requires_grad_(False)
 
 
 def sampler(known: bool = False, model: Any = None, **settings: Any) -> Sampler:

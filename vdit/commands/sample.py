@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     from vdit.commands.trained import load_model, load_trained
     from vdit.progress import StageBars
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
+    from vdit.sample.windows import sample_windows
 
     if options.model:
         opened = load_model(Path(options.model), options.device)
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         opened.task.denoiser.backbone.lower(precision)
     sampling = _sized(opened.sampling, options)
     sampler = opened.task.sampler(sampling)
-    wish = timeline.wish(sampling)
+    wish, windows = timeline.wish(sampling), timeline.windows(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
     out = Path(options.out) if options.out else opened.path / "sampled"
     out.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
             def show(done: int, steps: int, before: int = start, group: int = len(prompts[some])) -> None:
                 bars.show("sampling", before * steps + group * done, len(prompts) * steps)
 
-            pixels = sampler.sample(prompts[some], seeds[some], show, wish.of(len(prompts[some])))
+            asked = wish.of(len(prompts[some]))
+            pixels = sample_windows(sampler, windows, prompts[some], seeds[some], show, asked)
             for clip, prompt, seed in zip(pixels, prompts[some], seeds[some], strict=True):
                 facts = {
                     "prompt": prompt,
@@ -137,7 +139,17 @@ def _add_timeline_options(parser: ArgumentParser) -> None:
         help="any frame; -1 is the last",
     )
     group.add_argument("--continue", dest="continued", metavar="VIDEO", help="begin with the end of a video")
-    group.add_argument("--overlap", type=int, help="frames of the video to begin with (5)")
+    group.add_argument("--length", type=int, help="frames of the whole clip, sampled in parts that overlap")
+    group.add_argument("--overlap", type=int, help="frames that a part, or what continues, begins with (5)")
+    group.add_argument("--overlap-noise", type=float, help="sigma of noise that they are shown with (0)")
+    for name, what in (("shot", "which goes on from the frames before"), ("cut", "which begins anew")):
+        group.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="FRAME=PROMPT",
+            help=f"another prompt from a frame on, {what}",
+        )
     group.add_argument("--camera", metavar="WORDS", help='like "pan left 20deg, then dolly in 0.5"')
     group.add_argument("--camera-file", metavar="POSES", help="lines as RealEstate10K has them, or JSON")
     group.add_argument(
@@ -194,25 +206,39 @@ def _precision(options: Namespace) -> "torch.dtype | None":
 def _timeline(options: Namespace) -> "Timeline":
     """What stands at which time, from a file or from options."""
     from vdit.sample.timeline import Timeline, read_timeline
+    from vdit.sample.windows import Shot
 
-    keyframes: dict[int, str] = {}
-    for said in options.keyframe:
-        at, equals, file = said.partition("=")
-        if not (equals and file and at.strip().removeprefix("-").isdigit()):
-            raise InputError(f"--keyframe {said} is not FRAME=IMAGE, like 24=c.png")
-        if int(at) in keyframes:
-            raise InputError(f"frame {int(at)} is given twice: {keyframes[int(at)]} and {file}")
-        keyframes[int(at)] = file
-    names = ("first", "last", "loop", "continued", "overlap", "camera", "camera_file", "motion")
+    keyframes = _at_frames("--keyframe", options.keyframe, "IMAGE, like 24=c.png")
+    shots = _at_frames("--shot", options.shot, "PROMPT, like 24=a red cube")
+    cuts = _at_frames("--cut", options.cut, "PROMPT, like 24=a red cube")
+    if both := sorted(shots.keys() & cuts.keys()):
+        raise InputError(f"frame {both[0]} has a --shot and a --cut: give one of them")
+    said = {at: Shot(prompt) for at, prompt in shots.items()}
+    said |= {at: Shot(prompt, cut=True) for at, prompt in cuts.items()}
+    names = ("first", "last", "loop", "continued", "camera", "camera_file", "motion")
+    names += ("length", "overlap", "overlap_noise")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if "overlap" in given and options.continued is None:
-        raise InputError("--overlap is of a clip to --continue: give one")
-    timeline = Timeline(**given, keyframes=keyframes, references=tuple(options.reference))
+    if {"overlap", "overlap_noise"} & given.keys() and options.continued is None and options.length is None:
+        raise InputError("--overlap is of a clip to --continue, or of a --length: give one")
+    timeline = Timeline(**given, keyframes=keyframes, references=tuple(options.reference), shots=said)
     if options.timeline is None:
         return timeline
     if timeline != Timeline():
         raise InputError("a --timeline says what stands when: leave out --first and the like, or the file")
     return read_timeline(Path(options.timeline))
+
+
+def _at_frames(option: str, given: Sequence[str], like: str) -> dict[int, str]:
+    """FRAME=VALUE of an option that may be given several times."""
+    found: dict[int, str] = {}
+    for said in given:
+        at, equals, value = said.partition("=")
+        if not (equals and value.strip() and at.strip().removeprefix("-").isdigit()):
+            raise InputError(f"{option} {said} is not FRAME={like}")
+        if int(at) in found:
+            raise InputError(f"frame {int(at)} is given twice: {found[int(at)]} and {value}")
+        found[int(at)] = value
+    return found
 
 
 def _texts(values: dict) -> dict[str, str]:

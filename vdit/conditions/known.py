@@ -35,11 +35,15 @@ class Frames(NamedTuple):
         latents: of whole clips, or of their beginning.
         known: which latent frames are known.
         images: other frames, each as an image.
+        noise: what known latents are shown with.
+        level: its sigma.
     """
 
     latents: Float[Tensor, "b c t h w"]
     known: Bool[Tensor, "b t"]
     images: Appended
+    noise: Float[Tensor, "b c t h w"]
+    level: Float[Tensor, "b"]
 
 
 class KnownFrames(GivenFrames[Frames]):
@@ -59,6 +63,8 @@ class KnownFrames(GivenFrames[Frames]):
             the latents of a clip.
         shown_as: how images are shown beside the clip: as tokens of their own, or as channels of the latents
             that they share (of two images in one latent frame, the later).
+        noise: greatest sigma of noise that training shows known latents with, so that a clip can go on from
+            frames that are not perfect; of each clip it is drawn evenly.
 
     Raises:
         InputError: unknown places, or weights that are none.
@@ -73,6 +79,7 @@ class KnownFrames(GivenFrames[Frames]):
         stride_t: int = 4,
         every: int = 4,
         shown_as: Literal["tokens", "channels"] = "tokens",
+        noise: float = 0.0,
     ) -> None:
         super().__init__(drop)
         self.places = dict(places or {"first": 1.0})
@@ -84,7 +91,9 @@ class KnownFrames(GivenFrames[Frames]):
             raise InputError("the weights of places must be 0 or more, and one of them above it")
         if stride_t < 1 or every < 1:
             raise InputError(f"stride_t {stride_t} and every {every} must be at least 1")
-        self.stride_t, self.every = stride_t, every
+        if not 0 <= noise < 1:
+            raise InputError(f"noise {noise} of known frames must lie in [0, 1)")
+        self.stride_t, self.every, self.noise = stride_t, every, noise
         self.beside = bool(BESIDE & self.places.keys())
         self.shown_as = WAYS[shown_as]
         self.slots = frozenset({Slot.KNOWN, self.shown_as.slot} if self.beside else {Slot.KNOWN})
@@ -165,7 +174,9 @@ class KnownFrames(GivenFrames[Frames]):
         whole = self.whole(batch)
         if batch.given is None:
             return self.shown(whole, [self.frames_at(self.usual, self.length(whole))] * len(batch))
-        return whole._replace(images=_packed(whole.images))
+        assert batch.latents is not None  # noise
+        level = torch.full_like(whole.level, batch.given.noise)
+        return whole._replace(images=_packed(whole.images), noise=batch.latents, level=level)
 
     def whole(self, batch: ClipBatch) -> Frames:
         """All that there is to choose from: what was given, or in training all of the clip."""
@@ -184,7 +195,8 @@ class KnownFrames(GivenFrames[Frames]):
         place = torch.tensor(at, dtype=values.dtype, device=values.device)
         place = latent_place(place, self.stride_t)
         images = rearrange(values, "b c k h w -> b k c h w")
-        return Frames(latents, known, Appended(images, place.expand(len(mask), -1), mask))
+        images = Appended(images, place.expand(len(mask), -1), mask)
+        return Frames(latents, known, images, torch.zeros_like(latents), latents.new_zeros(len(mask)))
 
     def length(self, frames: Frames) -> int:
         """Pixel frames of the clips."""
@@ -194,6 +206,10 @@ class KnownFrames(GivenFrames[Frames]):
         whole = self.whole(batch)
         draws = torch.rand(len(batch), 3 + MOST, generator=generator, device=generator.device)
         t = self.length(whole)
+        if self.noise:
+            level = self.noise * torch.rand(len(batch), generator=generator, device=generator.device)
+            noise = torch.randn(whole.latents.shape, generator=generator, device=generator.device)
+            whole = whole._replace(noise=noise, level=level)
         return self.shown(whole, [self.frames_drawn(numbers, t) for numbers in draws.tolist()])
 
     def frames_drawn(self, numbers: Sequence[float], t: int) -> list[int]:
@@ -219,19 +235,16 @@ class KnownFrames(GivenFrames[Frames]):
         start = self.beginning(mask)
         beside = (mask & ~start)[:, self.candidates(t)]
         images = whole.images._replace(mask=whole.images.mask & beside)
-        return Frames(whole.latents, whole.known & start[:, :: self.stride_t], _packed(images))
+        return whole._replace(known=whole.known & start[:, :: self.stride_t], images=_packed(images))
 
     def null(self, signal: Frames) -> Frames:
         nothing = signal.images._replace(mask=torch.zeros_like(signal.images.mask))
-        return Frames(signal.latents, torch.zeros_like(signal.known), nothing)
+        return signal._replace(known=torch.zeros_like(signal.known), images=nothing)
 
     def mix(self, signal: Frames, null: Frames, hidden: Bool[Tensor, "b"]) -> Frames:
         seen = ~hidden[:, None]
-        return Frames(
-            signal.latents,
-            signal.known & seen,
-            signal.images._replace(mask=signal.images.mask & seen),
-        )
+        images = signal.images._replace(mask=signal.images.mask & seen)
+        return signal._replace(known=signal.known & seen, images=images)
 
     def stack(self, signals: Sequence[Frames]) -> Frames:
         images = zip(*(signal.images for signal in signals), strict=True)
@@ -239,15 +252,18 @@ class KnownFrames(GivenFrames[Frames]):
             torch.cat([signal.latents for signal in signals]),
             torch.cat([signal.known for signal in signals]),
             Appended(*(torch.cat(parts) for parts in images)),
+            torch.cat([signal.noise for signal in signals]),
+            torch.cat([signal.level for signal in signals]),
         )
 
     def known(self, signal: Frames) -> Known:
         return Known(signal.latents, rearrange(signal.known, "b t -> b 1 t 1 1").to(signal.latents.dtype))
 
     def apply(self, inputs: DenoiserInput, signal: Frames) -> DenoiserInput:
-        known = self.known(signal)
-        sigma = inputs.sigma * (1 - rearrange(known.mask, "b 1 t 1 1 -> b t 1 1"))
-        inputs = replace(inputs, latents=torch.lerp(inputs.latents, known.latents, known.mask), sigma=sigma)
+        mask, level = self.known(signal).mask, rearrange(signal.level, "b -> b 1 1 1")
+        shown = torch.lerp(signal.latents, signal.noise, level[..., None])
+        sigma = torch.lerp(inputs.sigma, level, rearrange(mask, "b 1 t 1 1 -> b t 1 1"))
+        inputs = replace(inputs, latents=torch.lerp(inputs.latents, shown, mask), sigma=sigma)
         return self.shown_as.fill(inputs, signal.images, self.stride_t)
 
 

@@ -20,7 +20,7 @@ from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
 from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References
 
-__all__ = ["Sampler", "Sampling", "Wish", "wish_of"]
+__all__ = ["NOTHING", "Sampler", "Sampling", "Wish", "wish_of"]
 
 CHECKED = (
     ("fps", "above 0"),
@@ -122,7 +122,9 @@ class Wish:
         """This wish, which is for one clip, for as many clips."""
         given, cameras, references = self.given, self.cameras, self.references
         return Wish(
-            None if given is None else Given(_repeated(given.pixels, count), _repeated(given.mask, count)),
+            None
+            if given is None
+            else Given(_repeated(given.pixels, count), _repeated(given.mask, count), given.noise),
             None
             if cameras is None
             else Cameras(_repeated(cameras.intrinsics, count), _repeated(cameras.c2w, count)),

@@ -11,12 +11,17 @@ One description for the command line and for files:
     camera: pan left 20deg, then dolly in 0.5
     camera_file: poses.txt       poses instead, a line a frame, or JSON
     references: [mika.png]       images of who or what shall be in the clip, no frames of it
+    length: 65                   frames of a clip that is longer than what is sampled at once; each part
+                                 begins with the last `overlap` frames of the one before
+    overlap_noise: 0.02          sigma of the noise that these frames are shown with
+    shots: {33: a red cube}      another prompt from some frame on, which goes on from the frames before it;
+                                 with {33: {prompt: a red cube, cut: true}} it begins anew
     motion: 0.2                  how much moves: shorter sides of the frame a second, the mean over all of it
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,7 @@ from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
 from vdit.data.given import read_end, read_frame, read_reference
 from vdit.sample.sampler import Sampling, Wish
+from vdit.sample.windows import Shot, Windows
 from vdit.types import Cameras, Given, InputError, References
 
 __all__ = ["Timeline", "read_timeline"]
@@ -46,13 +52,22 @@ class Timeline:
     camera_file: str | None = None
     references: Sequence[str] = ()
     motion: float | None = None
+    length: int | None = None
+    overlap_noise: float = 0.0
+    shots: Mapping[int, Shot] = field(default_factory=dict)
+
+    def windows(self, sampling: Sampling) -> Windows:
+        """How the clip is cut into parts that are sampled at once. Raises InputError where it cannot be."""
+        length = sampling.frames if self.length is None else self.length
+        return Windows(length, self.overlap, self.overlap_noise, self.shots)
 
     def wish(self, sampling: Sampling) -> Wish:
-        """What a sampler is asked for besides the prompt, for one clip.
+        """What a sampler is asked for besides the prompt, for all frames of one clip.
 
         Raises:
             InputError: files that cannot be read; frames beyond the end, or given twice; two cameras.
         """
+        sampling = replace(sampling, frames=sampling.frames if self.length is None else self.length)
         size = (sampling.height, sampling.width)
         images = [read_reference(Path(file), *size) for file in self.references]
         references = References.of([torch.stack(images)]) if images else None
@@ -100,7 +115,7 @@ class Timeline:
         for at, file in images.items():
             pixels[0, :, at] = read_frame(Path(file), *size)
             mask[0, at] = True
-        return Given(pixels, mask)
+        return Given(pixels, mask, self.overlap_noise)
 
     def cameras(self, sampling: Sampling) -> Cameras | None:
         """The cameras, one a frame."""
@@ -123,9 +138,10 @@ class Timeline:
     def said(self) -> dict[str, Any]:
         """What is asked, as a file would have it."""
         values = {name: getattr(self, attribute) for name, attribute in _names().items()}
-        if self.continued is None:
+        if self.continued is None and self.length is None:
             del values["overlap"]
-        return {name: value for name, value in values.items() if value not in (None, False, {}, ())}
+        values["shots"] = {at: asdict(shot) for at, shot in self.shots.items()}
+        return {name: value for name, value in values.items() if value not in (None, False, {}, (), 0.0)}
 
 
 def read_timeline(file: Path) -> Timeline:
@@ -159,14 +175,35 @@ def read_timeline(file: Path) -> Timeline:
     frames = found.get("keyframes", {})
     if not isinstance(frames, dict) or not all(isinstance(at, int) for at in frames):
         raise InputError(f"timeline {file}: keyframes are a table from frame numbers to images")
-    for name, kind in (("loop", bool), ("overlap", int), ("camera", str), ("motion", (int, float))):
+    kinds = {"loop": bool, "overlap": int, "camera": str, "motion": (int, float), "length": int}
+    for name, kind in {**kinds, "overlap_noise": (int, float)}.items():
         if name in found and not isinstance(found[name], kind):
             raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {_called(kind)}")
     return replace(
         Timeline(**found),
         keyframes={at: beside(image) for at, image in frames.items()},
         references=tuple(beside(image) for image in references),
+        shots=_shots(file, found.get("shots", {})),
     )
+
+
+def _shots(file: Path, said: Any) -> dict[int, Shot]:
+    """Shots as a file has them. Raises InputError where they are none."""
+    refused = InputError(
+        f"timeline {file}: shots are a table from frame numbers to prompts, or to {{prompt: text, cut: true}}"
+    )
+    if not isinstance(said, dict) or not all(isinstance(at, int) for at in said):
+        raise refused
+    shots = {}
+    for at, shot in said.items():
+        told = {"prompt": shot} if isinstance(shot, str) else shot
+        if not isinstance(told, dict) or not {"prompt"} <= told.keys() <= {"prompt", "cut"}:
+            raise refused
+        prompt, cut = told["prompt"], told.get("cut", False)
+        if not isinstance(prompt, str) or not isinstance(cut, bool):
+            raise refused
+        shots[at] = Shot(prompt, cut)
+    return shots
 
 
 def _called(kind: Any) -> str:

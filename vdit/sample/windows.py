@@ -1,0 +1,165 @@
+"""Clips longer than a model's own: windows that each go on from the end of the one before, and shots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vdit.flow.solver import Progress
+from vdit.sample.sampler import NOTHING, Sampler, Wish
+from vdit.types import Cameras, Given, InputError
+
+__all__ = ["Shot", "Window", "Windows", "sample_windows"]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a clip shows from some frame on.
+
+    Attributes:
+        prompt: what to show.
+        cut: whether it begins anew, or goes on from the frames before it.
+    """
+
+    prompt: str
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a clip that is sampled at once.
+
+    Attributes:
+        start: its first frame.
+        kept: so many frames it begins with are there already.
+        end: the frame after its last one that is used.
+        prompt: of the shot that it belongs to; None for the clip's own.
+    """
+
+    start: int
+    kept: int
+    end: int
+    prompt: str | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a long clip is cut into windows.
+
+    Attributes:
+        length: frames of the whole clip.
+        overlap: frames that a window begins with of those before it; 1 and whole latent frames keep best.
+        noise: sigma of the noise that these are shown with, so that small errors of theirs are not taken for
+            the truth (as SkyReels-V2 has it; Chen et al. 2025).
+        shots: what is shown from which frame on, in place of the clip's own prompt.
+
+    Raises:
+        InputError: numbers that cannot be.
+    """
+
+    length: int
+    overlap: int = 5
+    noise: float = 0.0
+    shots: Mapping[int, Shot] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InputError(f"--length {self.length} must be at least 1 frame")
+        if self.overlap < 1:
+            raise InputError(f"--overlap {self.overlap} must be at least 1")
+        if not 0 <= self.noise < 1:
+            raise InputError(f"--overlap-noise {self.noise} must lie in [0, 1)")
+        if beyond := sorted(at for at in self.shots if not 0 <= at < self.length):
+            raise InputError(
+                f"a shot at frame {beyond[0]} lies beyond the clip, whose frames are 0 to {self.length - 1}"
+            )
+
+    def of(self, frames: int) -> list[Window]:
+        """The windows, by a model of so many frames. Raises InputError where the overlap leaves none new."""
+        found: list[Window] = []
+        at, anew, prompt = 0, 0, None
+        while at < self.length:
+            if at in self.shots:
+                prompt = self.shots[at].prompt
+                anew = at if self.shots[at].cut else anew
+            if (kept := min(self.overlap, at - anew)) >= frames:
+                raise InputError(
+                    f"--overlap {self.overlap} must be below {frames}, the frames that are sampled at once"
+                )
+            start = at - kept
+            ends = [start + frames, self.length, *(shot for shot in self.shots if shot > at)]
+            found.append(Window(start, kept, min(ends), prompt))
+            at = min(ends)
+        return found
+
+
+def sample_windows(
+    sampler: Sampler,
+    windows: Windows,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    progress: Progress = lambda done, total: None,
+    wish: Wish = NOTHING,
+) -> Float[Tensor, "b 3 t h w"]:
+    """Pixels in [-1, 1] of clips of any length.
+
+    Args:
+        sampler: of the model; its clips are the windows.
+        windows: how long, and what when.
+        prompts: of each clip where no shot has another.
+        seeds: one a clip; the window that begins at frame n adds n to it.
+        progress: called with (solver steps done, in all).
+        wish: for all frames of the clip; of what a window takes over nothing is looked at again.
+
+    Raises:
+        InputError: as `Sampler.sample`; windows after the first need a model that takes given frames.
+    """
+    frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
+    if any(part.kept for part in parts) and "frames" not in sampler.denoiser.asks():
+        raise InputError(
+            f"a clip of {windows.length} frames is sampled in parts that begin with frames of the one "
+            f"before, and this model takes none: ask for {frames} frames at most, or cut"
+        )
+    pixels = torch.zeros(len(prompts), 3, 0, sampler.sampling.height, sampler.sampling.width)
+    for number, part in enumerate(parts):
+        asked = _seen(wish, part, frames, pixels[:, :, part.start :], windows.noise)
+        said = prompts if part.prompt is None else [part.prompt] * len(prompts)
+
+        def show(done: int, total: int, before: int = number) -> None:
+            progress(before * total + done, len(parts) * total)
+
+        clip = sampler.sample(said, [seed + part.start for seed in seeds], show, asked)
+        pixels = torch.cat([pixels, clip[:, :, part.kept : part.end - part.start]], dim=2)
+    return pixels
+
+
+def _seen(wish: Wish, part: Window, frames: int, before: Float[Tensor, "b 3 k h w"], noise: float) -> Wish:
+    """What of a wish falls into a window, and the frames that it begins with."""
+    given = _given(wish.given, part, frames, before, noise)
+    cameras = wish.cameras
+    if cameras is not None:  # the last stays beyond the end
+        at = torch.arange(part.start, part.start + frames).clamp(max=cameras.c2w.shape[1] - 1)
+        cameras = Cameras(cameras.intrinsics[:, at], cameras.c2w[:, at])
+    return Wish(given, cameras, wish.references, wish.motion)
+
+
+def _given(
+    given: Given | None, part: Window, frames: int, before: Float[Tensor, "b 3 k h w"], noise: float
+) -> Given | None:
+    if given is not None:
+        some = slice(part.start, part.end)
+        rest = frames - (part.end - part.start)
+        given = Given(
+            F.pad(given.pixels[:, :, some], (0, 0, 0, 0, 0, rest)), F.pad(given.mask[:, some], (0, rest))
+        )
+    if not part.kept:
+        return given if given is not None and given.mask.any() else None
+    if given is None:
+        b, _, _, h, w = before.shape
+        given = Given(torch.zeros(b, 3, frames, h, w), torch.zeros(b, frames, dtype=torch.bool))
+    pixels, mask = given.pixels.clone(), given.mask.clone()
+    pixels[:, :, : part.kept], mask[:, : part.kept] = before[:, :, : part.kept], True
+    return Given(pixels, mask, noise)
