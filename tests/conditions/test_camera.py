@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vdit.camera.moves import CameraMove, trajectory
-from vdit.conditions.camera import CameraPath, CameraPoses, CameraRays
+from vdit.conditions.camera import CameraCondition, CameraPoses, CameraRays
 from vdit.conditions.rays import grouped, plucker
 from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError
 
@@ -24,7 +24,7 @@ def paths() -> Cameras:
     return Cameras(torch.stack([one.intrinsics for one in both]), torch.stack([one.c2w for one in both]))
 
 
-def told(condition: CameraPath, asked: ClipBatch) -> torch.Tensor:
+def told(condition: CameraCondition, asked: ClipBatch) -> torch.Tensor:
     features = {condition.name: condition.feature(asked, NO_CODEC)}
     return condition.signal(replace(asked, features=features))
 

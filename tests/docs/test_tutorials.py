@@ -123,6 +123,34 @@ def test_real_video_comes_back_from_its_caption(tmp_path: Path):
     assert sum(own > 25 for own, _, _ in found.values()) >= 7
 
 
+@pytest.mark.slow
+def test_conditions(tmp_path: Path):
+    text = run("06_conditions.py", tmp_path)
+    assert "mask of images 0000 0000 0001" in text
+    assert number(r"gradient of the loss on the known latent: ([\d.]+),", text) == 0
+    assert "with an image beside the clip, and without: equal True" in text
+    rows = {
+        name: [float(x) for x in re.findall(r"([\d.]+) dB", line)]
+        for name, line in re.findall(r"(?m)^   (nothing|first|first, last|ceiling|floor)  +(\d.*)$", text)
+    }
+    assert rows["first"][0] == pytest.approx(rows["ceiling"][0], abs=0.1)
+    assert rows["first"][0] > rows["nothing"][0] + 6
+    assert rows["first, last"][1] > rows["first"][1] + 2
+    assert rows["floor"][1] < rows["first, last"][1] - 6
+    drawn(tmp_path / "06_conditions.png")
+
+
+def test_camera(tmp_path: Path):
+    text = run("07_camera.py", tmp_path, "--run", str(tmp_path / "no_run"))
+    assert "written to 07_path.json and read: True" in text
+    assert "recammaster:pan_left means pan left" in text
+    assert text.count("all 0 where no camera is given: True") == 2
+    own, other = (number(rf"true clips{of} +([\d.]+) degrees", text) for of in ("", ", against other cameras"))
+    assert own < 1.5
+    assert other > 5 * own
+    drawn(tmp_path / "07_camera.png")
+
+
 @pytest.mark.parametrize("file", sorted(TUTORIALS.glob("*.py")), ids=lambda file: file.name)
 def test_a_tutorial_opens_with_its_command_and_what_it_teaches(file: Path):
     opening = file.read_text().split('"""')[1]

@@ -12,13 +12,13 @@ from vdit.conditions.condition import Featured, Rows
 from vdit.conditions.rays import from_first, grouped, plucker
 from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot
 
-__all__ = ["CameraPath", "CameraPoses", "CameraRays"]
+__all__ = ["CameraCondition", "CameraPoses", "CameraRays"]
 
 STILL = torch.cat([torch.full((4,), 0.5), torch.eye(4).flatten()])
 """Some camera, as it is kept: fx, fy, cx, cy, and its pose."""
 
 
-class CameraPath(Rows, Featured[Tensor]):
+class CameraCondition(Rows, Featured[Tensor]):
     """Asks for a path of the camera. Its null is zeros, which no camera is.
 
     What is kept of a clip are its cameras, twenty numbers a frame; what a model is told is made of them when
@@ -64,7 +64,7 @@ class CameraPath(Rows, Featured[Tensor]):
         return Cameras(told[..., :4], rearrange(told[..., 4:], "b t (i j) -> b t i j", i=4)), there
 
 
-class CameraRays(CameraPath):
+class CameraRays(CameraCondition):
     """A path of the camera as the rays of all pixels.
 
     Args:
@@ -90,7 +90,7 @@ class CameraRays(CameraPath):
         return replace(inputs, added=signal)
 
 
-class CameraPoses(CameraPath):
+class CameraPoses(CameraCondition):
     """A path of the camera as numbers: of each pixel frame of a latent frame the upper rows of its pose,
     seen from frame 0 (as ReCamMaster has it, Bai et al. 2025, for every fourth frame), and fx, fy.
 
