@@ -55,6 +55,12 @@ class Cameras:
     intrinsics: Float[Tensor, "*b t 4"]
     c2w: Float[Tensor, "*b t 4 4"]
 
+    def at(self, frames: Sequence[int]) -> "Cameras":
+        """Those of some frames, told from the first of them."""
+        c2w = self.c2w[..., list(frames), :, :]
+        first = torch.linalg.inv(c2w[..., :1, :, :].double())
+        return Cameras(self.intrinsics[..., list(frames), :].float(), (first @ c2w.double()).float())
+
 
 @dataclass(frozen=True)
 class Clip:

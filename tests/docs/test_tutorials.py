@@ -145,7 +145,9 @@ def test_camera(tmp_path: Path):
     assert "written to 07_path.json and read: True" in text
     assert "recammaster:pan_left means pan left" in text
     assert text.count("all 0 where no camera is given: True") == 2
-    own, other = (number(rf"true clips{of} +([\d.]+) degrees", text) for of in ("", ", against other cameras"))
+    own, other = (
+        number(rf"true clips{of} +([\d.]+) degrees", text) for of in ("", ", against other cameras")
+    )
     assert own < 1.5
     assert other > 5 * own
     drawn(tmp_path / "07_camera.png")

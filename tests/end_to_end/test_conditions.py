@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     sizes = {"widths": [8, 8, 8], "encoder_blocks": [0, 0, 1], "decoder_blocks": [1, 0, 0]}
     native = {"class_path": "vdit.codecs.native.codec.NativeCodec", "init_args": sizes}
     codec = {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": native}}
-    dit = {"text_width": 8, "width": 32, "depth": 1, "heads": 2, "camera": [4, 8]}
+    dit = {"text_width": 8, "width": 32, "depth": 1, "heads": 2, "camera": [4, 8], "vectors": {"motion": 16}}
     places = {"none": 1.0, "first": 1.0, "first_and_last": 1.0, "keyframes": 1.0, "prefix": 1.0}
     video = {
         "backbone": {"class_path": "vdit.models.native.dit.NativeDiT", "init_args": dit},
@@ -49,6 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
         "cache": str(folder / "cache"),
         "conditions": [
             {"class_path": "vdit.conditions.camera.CameraRays", "init_args": {"drop": 0.2}},
+            {"class_path": "vdit.conditions.numbers.MotionScore", "init_args": {"drop": 0.2}},
             {"class_path": "vdit.conditions.known.KnownFrames", "init_args": {"places": places}},
         ],
         "sampling": {**SIZE, "steps": 2},
@@ -135,7 +136,6 @@ def test_a_long_clip_is_sampled_in_parts_with_prompts_of_their_own(run: Path, he
         (["--shot", "9=a"], "a shot at frame 9 lies beyond the clip"),
         (["--length", "30", "--overlap", "9"], "--overlap 9 must be below 9"),
         (["--reference", "a.png"], "this model takes no references"),
-        (["--motion", "0.2"], "this model hears no motion score"),
         (["--motion", "-1"], "--motion -1.0 must be a number, 0 or more"),
         (["--keyframe", "9=c.png", "--first", "a.png"], "keyframe at frame 9 lies beyond the clip"),
         (["--keyframe", "c.png"], "--keyframe c.png is not FRAME=IMAGE"),
@@ -166,3 +166,16 @@ def test_given_frames_and_cameras_are_scored(run: Path, here: Path, capsys: pyte
     assert "camera" in record["scores"]
     assert "given frames" in capsys.readouterr().out
     assert "--give first last camera" in (here / "scored/report.html").read_text()
+
+
+def test_long_clips_are_scored_by_how_they_drift(run: Path, here: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["--clips", "2", "--seed", "77", "--length", "17", "--give", "first", "motion", "--out", "scored"]
+    assert run_command(score, [str(run), *asked]) == 0
+    record = json.loads((here / "scored/scores.json").read_text())
+    assert record["length"] == 17
+    assert set(record["drift"]["model"]) == {"brightness", "contrast", "colour", "detail"}
+    assert record["motion"]["ceiling_codec"] <= 1
+    shown = capsys.readouterr().out
+    assert "drift: change of the look a second" in shown
+    assert "--length 17 --give first motion" in (here / "scored/report.html").read_text()
+    assert open_video(here / "scored/clips/held_out_0001.mp4").read(0, 17).shape[1] == 17

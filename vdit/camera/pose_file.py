@@ -20,7 +20,7 @@ CROOKED = 1e-2
 """How far R^T R may be from the identity: files have few digits."""
 
 
-def read_poses(file: Path, height: int, width: int, pose_size: tuple[int, int] = (720, 1280)) -> Cameras:
+def read_poses(file: Path, height: int, width: int, pose_size: tuple[int, int] | None = None) -> Cameras:
     """The cameras of a pose file for frames of a size.
 
     Text has one line a frame; a first line without 19 numbers, often the address of a video, is left out.
@@ -31,7 +31,8 @@ def read_poses(file: Path, height: int, width: int, pose_size: tuple[int, int] =
         file: ends in `.json`, or is text.
         height: rows of the frames.
         width: their columns.
-        pose_size: height and width of the frames that the lines of a text were made for.
+        pose_size: height and width of the frames that the poses were made for, of which the frames asked for
+            are a centred crop; None is 720x1280 for lines, and for JSON frames of the shape asked for.
 
     Raises:
         InputError: the file is missing or is not of this kind, or a rotation is none.
@@ -41,10 +42,13 @@ def read_poses(file: Path, height: int, width: int, pose_size: tuple[int, int] =
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"pose file {file} cannot be read: {error}") from error
     if file.suffix == ".json":
-        return _of_json(file, text, height, width)
+        cameras = _of_json(file, text, height, width)
+        if pose_size is None:
+            return cameras
+        return Cameras(_cropped(cameras.intrinsics, height, width, pose_size), cameras.c2w)
     rows = _rows(file, text)
     _check_rotations(file, _square(rows[:, 7:].reshape(-1, 3, 4)))
-    return cameras_of_rows(rows, height, width, pose_size)
+    return cameras_of_rows(rows, height, width, pose_size or (720, 1280))
 
 
 def _rows(file: Path, text: str) -> Float[Tensor, "t nineteen"]:
@@ -68,14 +72,21 @@ def cameras_of_rows(
     rows: Float[Tensor, "t nineteen"], height: int, width: int, pose_size: tuple[int, int] = (720, 1280)
 ) -> Cameras:
     """Cameras of rows of 19 numbers. Frames of another shape than the poses' are a centred crop of theirs."""
-    fx, fy, cx, cy = rows[:, 1:5].unbind(1)
+    c2w = torch.linalg.inv(_square(rows[:, 7:].reshape(-1, 3, 4)))
+    return _relative(_cropped(rows[:, 1:5], height, width, pose_size), c2w)
+
+
+def _cropped(
+    intrinsics: Float[Tensor, "t 4"], height: int, width: int, pose_size: tuple[int, int]
+) -> Float[Tensor, "t 4"]:
+    """Those of the largest centred window of the shape asked for."""
+    fx, fy, cx, cy = intrinsics.unbind(1)
     theirs, ours = pose_size[1] / pose_size[0], width / height
     if theirs > ours:
         fx = fx * theirs / ours
     else:
         fy = fy * ours / theirs
-    c2w = torch.linalg.inv(_square(rows[:, 7:].reshape(-1, 3, 4)))
-    return _relative(torch.stack([fx, fy, cx, cy], dim=1), c2w)
+    return torch.stack([fx, fy, cx, cy], dim=1)
 
 
 def _of_json(file: Path, text: str, height: int, width: int) -> Cameras:

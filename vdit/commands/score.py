@@ -79,6 +79,8 @@ def _parser() -> ArgumentParser:
         choices=("first", "last", "camera", "references", "motion"),
         help="what clips are given of the true ones besides their prompts",
     )
+    parser.add_argument("--length", type=int, help="frames of a clip, if more than the model's own: in parts")
+    parser.add_argument("--overlap", type=int, default=5, help="frames that a part begins with (5)")
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
     add_sampling_options(parser)
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
@@ -107,7 +109,7 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
     source = WorldSource(
         validated.level,
         options.clips,
-        sampling.frames,
+        options.length or sampling.frames,
         sampling.height,
         sampling.width,
         sampling.fps,
@@ -138,13 +140,15 @@ def _scored(
     from vdit.progress import StageBars
     from vdit.sample.sampler import wish_of
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
+    from vdit.sample.windows import Windows, sample_windows
 
     (out / "clips").mkdir(parents=True, exist_ok=True)
     for old in (out / "clips").glob("held_out_*.mp4"):
         old.unlink()
     shown: list[tuple[Tensor, str]] = []
     sampled: list[Tensor] = []
-    ends = {"first": 0, "last": sampler.sampling.frames - 1}
+    windows = Windows(options.length or sampler.sampling.frames, options.overlap)
+    ends = {"first": 0, "last": windows.length - 1}
     frames = [at for name, at in ends.items() if name in options.give]
     asked = [name for name in options.give if name not in ends]
 
@@ -163,17 +167,18 @@ def _scored(
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
         clips = [source[seed - options.seed] for seed in seeds]
-        return sampler.sample(prompts, seeds, progress, wish_of(clips, frames, asked))
+        return sample_windows(sampler, windows, prompts, seeds, progress, wish_of(clips, frames, asked))
 
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
-    if not options.give:
+    long = windows.length > sampler.sampling.frames
+    if not (options.give or long):
         return score, Heard()
     true = [source[i] for i in range(len(source))]
     truth = torch.stack([clip.pixels for clip in true])
     copies = torch.cat([reconstruct(part) for part in truth.split(options.batch)])
-    return score, score_heard(torch.stack(sampled), true, copies, frames, asked)
+    return score, score_heard(torch.stack(sampled), true, copies, frames, asked, long)
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
@@ -185,6 +190,7 @@ def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, second
         "step": trained.checkpoint.step,
         "seed": options.seed,
         "given": list(options.give),
+        "length": options.length,
         "sampling": asdict(sampler.sampling),
         "batch": options.batch,
         "hardware": f"{here['machine']}, on {sampler.device}",
@@ -216,6 +222,7 @@ def _report(
         "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "
         f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps} "
         f"--checkpoint {settings['step']} --out {out}"
+        + (f" --length {settings['length']}" if settings["length"] else "")
         + "".join(f" {word}" for word in ("--give", *settings["given"]) if settings["given"]),
         **{name: value for name, value in settings.items() if name not in ("run", "step", "sampling")},
         "seconds": f"{settings['seconds']:.0f}, sampling, judging and opening the run",

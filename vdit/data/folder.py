@@ -9,9 +9,16 @@ from vdit.types import InputError
 
 __all__ = ["FolderSource"]
 
+REFERENCE = ".reference"
+"""What stands in the name of an image, after that of a video, which is a reference of it."""
+
 
 class FolderSource(VideoSource):
-    """The videos and images of a folder and its subfolders; `cats/a.mp4` is captioned by `cats/a.txt`."""
+    """The videos and images of a folder and its subfolders; `cats/a.mp4` is captioned by `cats/a.txt`.
+
+    `cats/a.reference.png`, or several with any ending before `.png`, show who is in it; `cats/a.poses.txt` or
+    `cats/a.poses.json` has a pose of the camera for each of its frames.
+    """
 
     def __init__(
         self,
@@ -35,12 +42,33 @@ class FolderSource(VideoSource):
             for file in folder.rglob("*")
             if file.suffix.lower() in endings and file.is_file() and not _hidden(file.relative_to(folder))
         )
+        references = {file for file in files if REFERENCE in file.name}
+        files = [file for file in files if file not in references]
         if not files:
             raise InputError(
                 f"the folder {folder} holds no videos; the accepted endings are {' '.join(endings)}"
             )
-        entries = [Entry(file, file.relative_to(folder).as_posix(), _caption(file)) for file in files]
+        shown = {file: tuple(sorted(r for r in references if _is_of(r, file))) for file in files}
+        entries = [
+            Entry(
+                file,
+                file.relative_to(folder).as_posix(),
+                _caption(file),
+                references=shown[file],
+                poses=_poses(file),
+            )
+            for file in files
+        ]
         super().__init__(entries, cut, f"the folder {folder}", require_captions, decoder, verify)
+
+
+def _is_of(reference: Path, video: Path) -> bool:
+    return reference.parent == video.parent and reference.name.startswith(video.stem + REFERENCE)
+
+
+def _poses(video: Path) -> Path | None:
+    files = [video.with_suffix(ending) for ending in (".poses.txt", ".poses.json")]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _hidden(relative: Path) -> bool:

@@ -18,8 +18,9 @@ class ListSource(VideoSource):
     """The videos named by a `.jsonl` or `.csv` file.
 
     Columns: `video` (a path, absolute or relative to the list's folder), `caption`, and optionally `start`
-    and `end` in seconds, between which clips are taken. Other columns are ignored. A video may stand in
-    several rows.
+    and `end` in seconds, between which clips are taken, `references` (images of who is in it: a list, or in a
+    table one path, or several with `;` between them) and `poses` (a file of the camera's poses, one a frame).
+    Other columns are ignored. A video may stand in several rows.
     """
 
     def __init__(
@@ -89,7 +90,18 @@ def _entry(row: Mapping[str, object], folder: Path, where: str) -> Entry:
     end = _seconds(row, "end", where)
     if end is not None and end <= start:
         raise InputError(f"{where}: 'end' ({end:g} s) must come after 'start' ({start:g} s)")
-    return Entry(folder / video, video, caption.strip(), start, end)
+    references = row.get("references") or []
+    if isinstance(references, str):
+        references = [path.strip() for path in references.split(";")]
+    poses = row.get("poses")
+    if not isinstance(references, list) or not all(isinstance(path, str) and path for path in references):
+        raise InputError(f"{where}: 'references' must be paths of images, got {references!r}")
+    if poses is not None and not isinstance(poses, str):
+        raise InputError(f"{where}: 'poses' must be the path of a file of poses, got {poses!r}")
+    images = tuple(folder / path for path in references)
+    return Entry(
+        folder / video, video, caption.strip(), start, end, images, None if poses is None else folder / poses
+    )
 
 
 def _seconds(row: Mapping[str, object], column: str, where: str) -> float | None:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from vdit.camera.pose_file import read_poses
 from vdit.data.cut import ClipCut
 from vdit.data.decode import (
     IMAGE_ENDINGS,
@@ -21,9 +24,10 @@ from vdit.data.decode import (
     require_decoder,
     scan,
 )
+from vdit.data.given import read_reference
 from vdit.data.report import SourceReport
 from vdit.data.transforms import ResampleFps, ToUnitRange
-from vdit.types import Clip, InputError
+from vdit.types import Cameras, Clip, InputError
 
 __all__ = ["Entry", "VideoSource"]
 
@@ -43,6 +47,8 @@ class Entry:
         caption: its text, "" where there is none.
         start: second at which the usable part begins.
         end: second at which it ends; None is the end of the file.
+        references: images of who or what is in it.
+        poses: a file of the camera's poses, one a frame of the video.
     """
 
     path: Path
@@ -50,16 +56,26 @@ class Entry:
     caption: str
     start: float = 0.0
     end: float | None = None
+    references: tuple[Path, ...] = ()
+    poses: Path | None = None
+
+    def beside(self) -> list[Path]:
+        """What else there is to read."""
+        return [*self.references, *([self.poses] if self.poses else [])]
 
 
 @dataclass(frozen=True, eq=False)
 class _Video:
-    """An entry that can be used: `ticks` are the frame numbers of its usable part at the clip's rate."""
+    """An entry that can be used: `ticks` are the frame numbers of its usable part at the clip's rate.
+
+    Poses are those of all frames of the file.
+    """
 
     entry: Entry
     table: FrameTable
     ticks: Int[np.ndarray, "t"]
     content: str
+    cameras: Cameras | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,8 @@ class VideoSource:
         self.cut = cut
         self._decoder: Decoder = decoder
         _refuse_missing_captions(entries, described, require_captions)
+        _refuse_some_poses(entries, cut, described)
+        self._referenced = any(entry.references for entry in entries)
 
         def examine(entry: Entry) -> _Video | UnreadableVideo:
             try:
@@ -145,7 +163,14 @@ class VideoSource:
         reader = open_video(video.entry.path, self._decoder, video.table)
         cropped = self.cut.resize(reader.frames([int(i) for i in wanted]), _seed(window.id))
         fps = self.cut.fps or float(video.table.info.fps)
-        return Clip(window.id, ToUnitRange()(cropped), fps, video.entry.caption)
+        cameras = None if video.cameras is None else video.cameras.at([int(i) for i in wanted])
+        references = self._references(video.entry) if self._referenced else None
+        return Clip(window.id, ToUnitRange()(cropped), fps, video.entry.caption, cameras, references)
+
+    def _references(self, entry: Entry) -> Float[Tensor, "k 3 h w"]:
+        size = (self.cut.height, self.cut.width)
+        images = [read_reference(file, *size) for file in entry.references]
+        return torch.stack(images) if images else torch.zeros(0, 3, *size)
 
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without decoding it."""
@@ -174,7 +199,23 @@ def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Vid
         reader = open_video(path, decoder, table)
         for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
             reader.read(start, min(32, info.frames - start))
-    return _Video(entry, table, ticks, _content_hash(path))
+    for reference in entry.references:
+        read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
+    return _Video(entry, table, ticks, _content_hash(path), _cameras(entry, table, cut))
+
+
+def _cameras(entry: Entry, table: FrameTable, cut: ClipCut) -> Cameras | None:
+    """The cameras of all frames of a video, for crops of it. Raises InputError where poses are too few."""
+    if entry.poses is None:
+        return None
+    info = table.info
+    cameras = read_poses(entry.poses, cut.height, cut.width, (info.height, info.width))
+    if len(cameras.c2w) < info.frames:
+        raise InputError(
+            f"{entry.poses} has {len(cameras.c2w)} poses, and {entry.name} {info.frames} frames: "
+            "give one a frame"
+        )
+    return cameras
 
 
 def _usable(entry: Entry, table: FrameTable, cut: ClipCut) -> Int[np.ndarray, "t"]:
@@ -228,6 +269,8 @@ def _fingerprint(videos: Sequence[_Video], windows: Sequence[_Window], cut: Clip
     for video in videos:
         entry = video.entry
         digest.update(repr((entry.name, entry.caption, entry.start, entry.end, video.content)).encode())
+        for file in entry.beside():
+            digest.update(_content_hash(file).encode())
     for window in windows:
         digest.update(window.id.encode() + b"\n")
     return digest.hexdigest()
@@ -244,6 +287,19 @@ def _content_hash(path: Path) -> str:
 
 def _seed(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
+
+
+def _refuse_some_poses(entries: Sequence[Entry], cut: ClipCut, described: str) -> None:
+    missing = [entry.name for entry in entries if entry.poses is None]
+    if len(missing) == len(entries):
+        return
+    if missing:
+        raise InputError(
+            f"{len(missing)} of the {len(entries)} videos of {described} have no poses "
+            f"({', '.join(missing[:5])}): give them to all, or to none"
+        )
+    if cut.random_crop:
+        raise InputError("poses are of centred crops: leave out random_crop, or the poses")
 
 
 def _refuse_missing_captions(entries: Sequence[Entry], described: str, require: bool) -> None:

@@ -1,4 +1,4 @@
-"""Whether what clips were given besides their prompts is heard: frames, cameras, motion."""
+"""Whether what clips were given besides their prompts is heard, and how long clips drift."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdit.eval.camera_score import CameraScore, score_cameras
+from vdit.eval.drift import Drift, look_drift
 from vdit.eval.frame_score import FrameScore, score_frames
 from vdit.eval.motion_rank import MotionRank, rank_motion
 from vdit.types import Clip
@@ -26,6 +27,7 @@ class Heard:
     frames: Sequence[FrameScore] = ()
     cameras: CameraScore | None = None
     motion: MotionRank | None = None
+    drift: Drift | None = None
 
     def record(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
@@ -35,7 +37,8 @@ class Heard:
         """For a terminal, of what was given alone."""
         found = [_frames_table(self.frames)] if self.frames else []
         found += [] if self.cameras is None else [_cameras_table(self.cameras)]
-        return found + ([] if self.motion is None else [_motion_table(self.motion)])
+        found += [] if self.motion is None else [_motion_table(self.motion)]
+        return found + ([] if self.drift is None else [_drift_table(self.drift)])
 
 
 def score_heard(
@@ -44,6 +47,7 @@ def score_heard(
     copies: Float[Tensor, "n 3 t h w"],
     frames: Sequence[int],
     asked: Collection[str],
+    long: bool = False,
 ) -> Heard:
     """The scores of sampled clips.
 
@@ -53,16 +57,19 @@ def score_heard(
         copies: what the codec makes of these.
         frames: which of them were given.
         asked: what was given besides: camera, motion.
+        long: whether to measure drift, which says something of clips of several seconds.
 
     Raises:
         InputError: fewer than two clips, or OpenCV is not installed and cameras or motion were asked.
     """
-    truth = torch.stack([clip.pixels for clip in true])
+    truth, fps = torch.stack([clip.pixels for clip in true]), true[0].fps
+    looks = [look_drift(each, fps) for each in (clips, truth, copies)] if long else []
     paths = [clip.cameras for clip in true if clip.cameras is not None]
     return Heard(
         score_frames(clips, truth, copies, frames),
         score_cameras(clips, truth, copies, paths) if "camera" in asked else None,
-        rank_motion(clips, truth, copies, true[0].fps) if "motion" in asked else None,
+        rank_motion(clips, truth, copies, fps) if "motion" in asked else None,
+        Drift(*looks) if long else None,
     )
 
 
@@ -90,6 +97,13 @@ def _cameras_table(cameras: CameraScore) -> "Table":
 def _motion_table(motion: MotionRank) -> "Table":
     table = _table("motion: rank correlation with what was asked", "model", "ceiling codec", "floor")
     table.add_row(*(f"{value:.2f}" for value in (motion.model, motion.ceiling_codec, motion.floor)))
+    return table
+
+
+def _drift_table(drift: Drift) -> "Table":
+    table = _table("drift: change of the look a second", "", "model", "truth", "codec")
+    for name, *values in drift.rows():
+        table.add_row(name, *(f"{value:.4f}" for value in values))
     return table
 
 
