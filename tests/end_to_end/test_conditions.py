@@ -177,5 +177,6 @@ def test_long_clips_are_scored_by_how_they_drift(run: Path, here: Path, capsys: 
     assert record["motion"]["ceiling_codec"] <= 1
     shown = capsys.readouterr().out
     assert "drift: change of the look a second" in shown
+    assert "drift: change of the look a second" in (here / "scored/report.html").read_text()
     assert "--length 17 --give first motion" in (here / "scored/report.html").read_text()
     assert open_video(here / "scored/clips/held_out_0001.mp4").read(0, 17).shape[1] == 17

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vdit.eval.heard import Table
 from vdit.eval.report import Report, write_report
 from vdit.eval.world_score import ALL, AttributeScore, JudgedClip, Share, WorldScore
 from vdit.sample.video_file import write_video
@@ -38,6 +39,7 @@ def report(folder: Path, clips: int = 3, **changes) -> Report:
         "training_seconds": 75.0,
         "weights": 12_200_000,
         "training": [{"step": 1200, "kind": "train", "loss": 1.0}],
+        "heard": [Table("cam<eras", ("error", "mod<el"), [("deg<rees", "0.1")])],
         "facts": {"Training": {"command": "train.py --x '<y>'"}},
     }
     return Report(**(given | changes))
@@ -63,6 +65,9 @@ def test_texts_are_escaped_wherever_they_stand(tmp_path: Path):
     assert '<script>alert("gone")' not in text
     captions = re.findall(r"<figcaption>(.*?)</figcaption><ul", text)
     assert [unescape(caption) for caption in captions] == [f"{NASTY} number {i}" for i in range(3)]
+    assert '<h3 class="soft">cam&lt;eras</h3>' in text
+    assert "<th>mod&lt;el</th>" in text
+    assert "<tr><th>deg&lt;rees</th><td>0.1</td></tr>" in text
     assert "train.py --x &#x27;&lt;y&gt;&#x27;" in text
 
 

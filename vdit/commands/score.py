@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vdit.commands.trained import Trained
     from vdit.eval.heard import Heard
+    from vdit.eval.heard import Table as Rows
     from vdit.eval.world_score import WorldScore
     from vdit.flow.solver import Progress
     from vdit.sample.sampler import Sampler, Sampling
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = _settings(trained, sampler, options, time.perf_counter() - started)
     record = {**score_record(score, files, settings), **heard.record()}
     (out / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
-    _report(trained, sampler, score, out, files, settings)
+    _report(trained, sampler, score, heard, out, files, settings)
     _print_table(score, console)
-    for table in heard.tables():
-        console.print(table)
+    for rows in heard.tables():
+        _print_rows(rows, console)
     console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
     return 0
 
@@ -204,6 +205,7 @@ def _report(
     trained: "Trained",
     sampler: "Sampler",
     score: "WorldScore",
+    heard: "Heard",
     out: Path,
     files: Sequence[str],
     settings: dict[str, Any],
@@ -236,6 +238,7 @@ def _report(
             size=(sampler.sampling.height, sampler.sampling.width),
             training_seconds=progress["seconds"],
             weights=sum(p.numel() for p in trained.task.denoiser.parameters() if p.requires_grad),
+            heard=heard.tables(),
             training=read_rows(folder.metrics),
             codec_training=read_rows(folder.codec / TRAINING),
             facts={heading: {k: str(v) for k, v in rows.items()} for heading, rows in facts.items()},
@@ -258,3 +261,14 @@ def _print_table(score: "WorldScore", console: Any) -> None:
         table.add_row(name, f"{row.model.value:.0%}", f"{low:.0%} to {high:.0%}", *others)
     console.print(table)
     console.print(f"codec on the ground truth: {score.psnr:.1f} dB, worst clip {score.psnr_worst:.1f} dB")
+
+
+def _print_rows(rows: "Rows", console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=rows.title)
+    for name in rows.columns:
+        table.add_column(name, justify="right")
+    for row in rows.rows:
+        table.add_row(*row)
+    console.print(table)

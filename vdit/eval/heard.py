@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,7 @@ from vdit.eval.frame_score import FrameScore, score_frames
 from vdit.eval.motion_rank import MotionRank, rank_motion
 from vdit.types import Clip
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["Heard", "score_heard"]
+__all__ = ["Heard", "Table", "score_heard"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,19 @@ class Heard:
         return asdict(self)
 
     def tables(self) -> list["Table"]:
-        """For a terminal, of what was given alone."""
+        """For people, of what was given alone."""
         found = [_frames_table(self.frames)] if self.frames else []
         found += [] if self.cameras is None else [_cameras_table(self.cameras)]
         found += [] if self.motion is None else [_motion_table(self.motion)]
         return found + ([] if self.drift is None else [_drift_table(self.drift)])
+
+
+class Table(NamedTuple):
+    """Numbers as people read them: what it is about, a name for each column, and rows of texts."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def score_heard(
@@ -73,44 +78,33 @@ def score_heard(
     )
 
 
-def _frames_table(frames: Sequence[FrameScore]) -> "Table":
+def _frames_table(frames: Sequence[FrameScore]) -> Table:
     title = "given frames: decibels against the truth, and the step to the frame beside"
-    table = _table(title, "frame", "model", "ceiling codec", "floor", "step", "step truth", "step codec")
+    columns = ("frame", "model", "ceiling codec", "floor", "step", "step truth", "step codec")
+    rows = []
     for row in frames:
         decibels = [f"{value:.1f}" for value in (row.psnr, row.ceiling, row.floor)]
         steps = [f"{value:.3f}" for value in (row.seam, row.seam_truth, row.seam_codec)]
-        table.add_row(str(row.frame), *decibels, *steps)
-    return table
+        rows.append([str(row.frame), *decibels, *steps])
+    return Table(title, columns, rows)
 
 
-def _cameras_table(cameras: CameraScore) -> "Table":
+def _cameras_table(cameras: CameraScore) -> Table:
     title = "cameras, the median over clips (and mean): how far from those that were asked for"
-    table = _table(title, "error", "model", "ceiling truth", "ceiling codec", "floor")
-    columns = (cameras.model, cameras.ceiling_truth, cameras.ceiling_codec, cameras.floor)
+    scores = (cameras.model, cameras.ceiling_truth, cameras.ceiling_codec, cameras.floor)
+    rows = []
     for unit, name in (("degrees", "rotation"), ("metres", "translation"), ("CamMC", "matrix")):
-        pairs = [(getattr(column.median, name), getattr(column.mean, name)) for column in columns]
-        table.add_row(unit, *(f"{median:.2f} ({mean:.2f})" for median, mean in pairs))
-    table.add_row("found", *(f"{column.found:.0%}" for column in columns))
-    return table
+        pairs = [(getattr(score.median, name), getattr(score.mean, name)) for score in scores]
+        rows.append([unit, *(f"{median:.2f} ({mean:.2f})" for median, mean in pairs)])
+    rows.append(["found", *(f"{score.found:.0%}" for score in scores)])
+    return Table(title, ("error", "model", "ceiling truth", "ceiling codec", "floor"), rows)
 
 
-def _motion_table(motion: MotionRank) -> "Table":
-    table = _table("motion: rank correlation with what was asked", "model", "ceiling codec", "floor")
-    table.add_row(*(f"{value:.2f}" for value in (motion.model, motion.ceiling_codec, motion.floor)))
-    return table
+def _motion_table(motion: MotionRank) -> Table:
+    row = [f"{value:.2f}" for value in (motion.model, motion.ceiling_codec, motion.floor)]
+    return Table("motion: rank correlation with what was asked", ("model", "ceiling codec", "floor"), [row])
 
 
-def _drift_table(drift: Drift) -> "Table":
-    table = _table("drift: change of the look a second", "", "model", "truth", "codec")
-    for name, *values in drift.rows():
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    return table
-
-
-def _table(title: str, *columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in columns:
-        table.add_column(name, justify="right")
-    return table
+def _drift_table(drift: Drift) -> Table:
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in drift.rows()]
+    return Table("drift: change of the look a second", ("", "model", "truth", "codec"), rows)

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from vdit.eval.curves import draw_curves
+from vdit.eval.heard import Table
 from vdit.eval.world_score import ALL, AttributeScore, JudgedClip, Share, WorldScore
 
 __all__ = ["Report", "write_report"]
@@ -33,6 +34,7 @@ class Report:
         size: height and width of the clips in pixels.
         training_seconds: time spent in training steps.
         weights: how many were trained.
+        heard: tables on what the clips were given besides their prompts.
         training: rows of the run's metrics file.
         codec_training: rows of the metrics file of the codec's run, where known.
         facts: heading -> name -> value: how the run came about and how it was scored.
@@ -44,6 +46,7 @@ class Report:
     size: tuple[int, int]
     training_seconds: float
     weights: int
+    heard: Sequence[Table] = ()
     training: Sequence[Mapping[str, Any]] = ()
     codec_training: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -63,6 +66,7 @@ def write_report(report: Report, file: Path) -> None:
         tiles=_tiles(report),
         scores_text=escape(_legend(score.rows[ALL].model)),
         rows="\n".join(_row(name, row) for name, row in score.rows.items()),
+        heard="\n".join(map(_table, report.heard)),
         curves=_curves(report),
         clips="\n".join(_clip(i, clip, video) for i, (clip, video) in enumerate(clips)),
         facts="\n".join(_facts(heading, values) for heading, values in report.facts.items()),
@@ -134,6 +138,18 @@ def _row(name: str, row: AttributeScore) -> str:
         f"<td>{_percent(row.model)}<br><small>{_interval(row.model)}</small></td>"
         f"<td>{_percent(row.ceiling_truth)}</td><td>{_percent(row.ceiling_codec)}</td>"
         f"<td>{_percent(row.floor)}</td></tr>"
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    rows = "".join(
+        f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for first, *cells in table.rows
+    )
+    return (
+        f'<h3 class="soft">{escape(table.title)}</h3><div class="card scroll"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
