@@ -60,11 +60,16 @@ class Denoiser(nn.Module):
         return tuple(condition.drawn(batch, generator) for condition in self._listeners())
 
     def known(self, signals: Signals) -> Known | None:
-        """The latents that one of the conditions makes known, if one does."""
-        for condition, signal in zip(self._listeners(), signals, strict=True):
-            if (known := condition.known(signal)) is not None:
-                return known
-        return None
+        """The latents that conditions make known, if any does; where several do, those of the last."""
+        rows = zip(self._listeners(), signals, strict=True)
+        found = [known for c, signal in rows if (known := c.known(signal)) is not None]
+        if not found:
+            return None
+        latents, mask = found[0]
+        for more in found[1:]:
+            latents = torch.lerp(latents, more.latents, more.mask)
+            mask = torch.maximum(mask, more.mask)
+        return Known(latents, mask)
 
     @property
     def featured(self) -> list[Featured]:

@@ -28,6 +28,7 @@ __all__ = [
     "InputError",
     "Kept",
     "References",
+    "Repaint",
     "Slot",
     "Tokens",
 ]
@@ -149,6 +150,19 @@ class References:
 
 
 @dataclass(frozen=True)
+class Repaint:
+    """Videos of which a part of the picture is painted anew.
+
+    Attributes:
+        pixels: RGB in [-1, 1].
+        mask: True where they are painted anew, in all frames.
+    """
+
+    pixels: Float[Tensor, "b c t h w"]
+    mask: Bool[Tensor, "b h w"]
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """Clips of one shape, stacked. One of `pixels` and `latents` is present, or both.
 
@@ -162,6 +176,7 @@ class ClipBatch:
         cameras: one a frame of each clip.
         references: images of who or what is in each clip.
         motion: how much is asked to move in each clip.
+        repaint: videos to be painted anew in part.
         features: what frozen networks made of the clips for a condition, by its name.
     """
 
@@ -174,6 +189,7 @@ class ClipBatch:
     cameras: Cameras | None = None
     references: References | None = None
     motion: Float[Tensor, "b"] | None = None
+    repaint: Repaint | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -196,6 +212,9 @@ class ClipBatch:
             if self.references is None
             else References(self.references.pixels.to(device), self.references.mask.to(device)),
             motion=None if self.motion is None else self.motion.to(device),
+            repaint=None
+            if self.repaint is None
+            else Repaint(self.repaint.pixels.to(device), self.repaint.mask.to(device)),
             features={name: value.to(device) for name, value in self.features.items()},
         )
 

@@ -50,6 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
         "conditions": [
             {"class_path": "vdit.conditions.camera.CameraRays", "init_args": {"drop": 0.2}},
             {"class_path": "vdit.conditions.numbers.MotionScore", "init_args": {"drop": 0.2}},
+            {"class_path": "vdit.conditions.region.KnownRegion", "init_args": {"drop": 0.5}},
             {"class_path": "vdit.conditions.known.KnownFrames", "init_args": {"places": places}},
         ],
         "sampling": {**SIZE, "steps": 2},
@@ -112,6 +113,21 @@ def test_a_clip_goes_on_from_another_and_repeats_itself(run: Path, here: Path):
     }
 
 
+def test_a_part_of_a_video_is_painted_anew(run: Path, here: Path):
+    before = drawn(run, "one", "--first", "a.png")
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:16] = 255
+    Image.fromarray(mask).save(here / "mask.png")
+    after = drawn(run, "two", "--repaint", "one/000000.mp4", "--mask", "mask.png")
+    codec = load_codec(run / "codec")
+    with torch.inference_mode():
+        seen = codec.decode(codec.encode(before[None].float() / 127.5 - 1))[0].clamp(-1, 1)
+    apart = (after.float() / 127.5 - 1 - seen).abs().mean((0, 1, 3))
+    assert apart[26:].mean() < 0.7 * apart[:8].mean()  # the bits are compared in test_region.py
+    (here / "t.yaml").write_text("repaint: one/000000.mp4\nmask: mask.png\n")
+    assert torch.equal(drawn(run, "three", "--timeline", "t.yaml"), after)
+
+
 def test_a_long_clip_is_sampled_in_parts_with_prompts_of_their_own(run: Path, here: Path):
     asked = ["--length", "21", "--overlap", "5", "--overlap-noise", "0.05", "--camera", "pan left"]
     whole = drawn(run, "long", *asked, frames=21)
@@ -137,6 +153,8 @@ def test_a_long_clip_is_sampled_in_parts_with_prompts_of_their_own(run: Path, he
         (["--length", "30", "--overlap", "9"], "--overlap 9 must be below 9"),
         (["--reference", "a.png"], "this model takes no references"),
         (["--motion", "-1"], "--motion -1.0 must be a number, 0 or more"),
+        (["--repaint", "a.mp4"], "--repaint VIDEO and --mask IMAGE go together"),
+        (["--repaint", "a.mp4", "--mask", "a.png"], "a.mp4: there is no such file"),
         (["--keyframe", "9=c.png", "--first", "a.png"], "keyframe at frame 9 lies beyond the clip"),
         (["--keyframe", "c.png"], "--keyframe c.png is not FRAME=IMAGE"),
         (["--first", "a.png", "--keyframe", "0=c.png"], "frame 0 is given twice: a.png and c.png"),

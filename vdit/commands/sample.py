@@ -155,6 +155,8 @@ def _add_timeline_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--reference", action="append", default=[], metavar="IMAGE", help="who or what shall be in the clip"
     )
+    group.add_argument("--repaint", metavar="VIDEO", help="the clip is this one, but for what --mask says")
+    group.add_argument("--mask", metavar="IMAGE", help="white is painted anew")
     group.add_argument("--motion", type=float, help="how much moves: 0 nothing; 0.2 a slow pan")
     group.add_argument("--timeline", metavar="YAML", help="all of these in a file")
 
@@ -216,7 +218,7 @@ def _timeline(options: Namespace) -> "Timeline":
     said = {at: Shot(prompt) for at, prompt in shots.items()}
     said |= {at: Shot(prompt, cut=True) for at, prompt in cuts.items()}
     names = ("first", "last", "loop", "continued", "camera", "camera_file", "motion")
-    names += ("length", "overlap", "overlap_noise")
+    names += ("length", "overlap", "overlap_noise", "repaint", "mask")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if {"overlap", "overlap_noise"} & given.keys() and options.continued is None and options.length is None:
         raise InputError("--overlap is of a clip to --continue, or of a --length: give one")

@@ -93,7 +93,13 @@ class Rows(Condition[Tensor]):
 
 
 class Featured(Condition[Signal]):
-    """A condition that sees of clips what can be computed before training, and kept: one row a clip."""
+    """A condition that sees of clips what can be computed before training, and kept: one row a clip.
+
+    Attributes:
+        reads: the field of a batch that says in sampling what it is asked.
+    """
+
+    reads: Literal["given", "cameras", "references", "motion", "repaint"]
 
     @property
     @abstractmethod
@@ -113,6 +119,7 @@ class GivenFrames(Featured[Signal]):
     """A condition on frames that are given."""
 
     asks = "frames"
+    reads = "given"
 
     @abstractmethod
     def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:

@@ -73,6 +73,7 @@ class MotionScore(Number, Featured[Tensor]):
     """
 
     name = "motion"
+    reads = "motion"
 
     @property
     def fingerprint(self) -> str:

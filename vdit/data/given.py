@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from vdit.data.decode import UnreadableVideo, open_video, read_image
 from vdit.data.transforms import ResampleFps, ResizeCrop, ToUnitRange
 from vdit.types import InputError
 
-__all__ = ["read_end", "read_frame", "read_reference"]
+__all__ = ["read_end", "read_frame", "read_mask", "read_reference", "read_start"]
 
 
 def read_frame(file: Path, height: int, width: int) -> Float[Tensor, "3 h w"]:
@@ -54,15 +54,38 @@ def read_end(file: Path, frames: int, fps: float, height: int, width: int) -> Fl
     Raises:
         InputError: the file is no video, or is too short.
     """
+    wanted = "are to be continued: give a longer video, or a smaller --overlap"
+    return _frames(file, slice(-frames, None), frames, fps, (height, width), wanted)
+
+
+def read_start(file: Path, frames: int, fps: float, height: int, width: int) -> Float[Tensor, "3 t h w"]:
+    """The first frames of a video at a rate, as `read_end` has the last.
+
+    Raises:
+        InputError: the file is no video, or is too short.
+    """
+    wanted = "are to be repainted: give a longer video, or fewer --frames"
+    return _frames(file, slice(0, frames), frames, fps, (height, width), wanted)
+
+
+def read_mask(file: Path, height: int, width: int) -> Bool[Tensor, "h w"]:
+    """Where an image is nearer to white than to black, cut and resized as a frame is.
+
+    Raises:
+        InputError: the file is missing or is no image.
+    """
+    return read_frame(file, height, width).mean(0) > 0
+
+
+def _frames(
+    file: Path, which: slice, count: int, fps: float, size: tuple[int, int], wanted: str
+) -> Float[Tensor, "3 t h w"]:
     try:
         video = open_video(file)
         at = ResampleFps(fps)(video.table.times, video.table.info.duration)
-        if len(at) < frames:
-            raise InputError(
-                f"{file} has {len(at)} frames at {fps:g} a second, and {frames} are to be continued: "
-                "give a longer video, or a smaller --overlap"
-            )
-        pixels = video.frames(at[-frames:].tolist())
+        if len(at) < count:
+            raise InputError(f"{file} has {len(at)} frames at {fps:g} a second, and {count} {wanted}")
+        pixels = video.frames(at[which].tolist())
     except UnreadableVideo as error:
         raise InputError(str(error)) from error
-    return ToUnitRange()(ResizeCrop(height, width)(pixels))
+    return ToUnitRange()(ResizeCrop(*size)(pixels))

@@ -18,7 +18,7 @@ from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
-from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References
+from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References, Repaint
 
 __all__ = ["NOTHING", "Sampler", "Sampling", "Wish", "wish_of"]
 
@@ -33,6 +33,16 @@ CHECKED = (
     ("guidance_camera", "0 or more"),
 )
 SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
+
+
+REFUSALS = {
+    "given": "takes no images: leave them out",
+    "cameras": "follows no camera: leave it out",
+    "references": "takes no references: leave them out",
+    "motion": "hears no motion score: leave it out",
+    "repaint": "repaints no videos: leave the video out",
+}
+"""What is said where a model has no condition that reads a field of a batch."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +121,18 @@ class Wish:
         cameras: a path of the camera for each prompt.
         references: images of who or what shall be in the clip, for each prompt.
         motion: how much shall move, for each prompt, as `vdit.data.motion` measures it.
+        repaint: a video to be painted anew in part, for each prompt.
     """
 
     given: Given | None = None
     cameras: Cameras | None = None
     references: References | None = None
     motion: Float[Tensor, "b"] | None = None
+    repaint: Repaint | None = None
 
     def of(self, count: int) -> "Wish":
         """This wish, which is for one clip, for as many clips."""
-        given, cameras, references = self.given, self.cameras, self.references
+        given, cameras, references, repaint = self.given, self.cameras, self.references, self.repaint
         return Wish(
             None
             if given is None
@@ -132,6 +144,9 @@ class Wish:
             if references is None
             else References(_repeated(references.pixels, count), _repeated(references.mask, count)),
             None if self.motion is None else _repeated(self.motion, count),
+            None
+            if repaint is None
+            else Repaint(_repeated(repaint.pixels, count), _repeated(repaint.mask, count)),
         )
 
 
@@ -203,6 +218,7 @@ class Sampler:
             cameras=wish.cameras,
             references=wish.references,
             motion=wish.motion,
+            repaint=wish.repaint,
         ).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
@@ -219,15 +235,9 @@ class Sampler:
     def features(self, batch: ClipBatch) -> dict[str, Tensor]:
         """What the conditions see of what is given. Raises InputError where that is not theirs."""
         conditions = self.denoiser.featured
-        asks = {condition.asks for condition in conditions}
-        if batch.given is not None and "frames" not in asks:
-            raise InputError("this model takes no images: leave them out, or give a model that does")
-        if batch.cameras is not None and "camera" not in asks:
-            raise InputError("this model follows no camera: leave it out, or give a model that does")
-        if batch.references is not None and "references" not in asks:
-            raise InputError("this model takes no references: leave them out, or give a model that does")
-        if batch.motion is not None and not any(c.name == "motion" for c in conditions):
-            raise InputError("this model hears no motion score: leave it out, or give a model that does")
+        for field, refusal in REFUSALS.items():
+            if getattr(batch, field) is not None and all(c.reads != field for c in conditions):
+                raise InputError(f"this model {refusal}, or give a model that does")
         for condition in conditions:
             condition.check(batch)
         codec = TiledCodec(self.codec, self.sampling.memory)

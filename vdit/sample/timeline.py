@@ -14,6 +14,8 @@ One description for the command line and for files:
     length: 65                   frames of a clip that is longer than what is sampled at once; each part
                                  begins with the last `overlap` frames of the one before
     overlap_noise: 0.02          sigma of the noise that these frames are shown with
+    repaint: clip.mp4            the clip is this one, but for
+    mask: mask.png               what is white in this image, which is painted anew
     shots: {33: a red cube}      another prompt from some frame on, which goes on from the frames before it;
                                  with {33: {prompt: a red cube, cut: true}} it begins anew
     motion: 0.2                  how much moves: shorter sides of the frame a second, the mean over all of it
@@ -30,10 +32,10 @@ import yaml
 
 from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
-from vdit.data.given import read_end, read_frame, read_reference
+from vdit.data.given import read_end, read_frame, read_mask, read_reference, read_start
 from vdit.sample.sampler import Sampling, Wish
 from vdit.sample.windows import Shot, Windows
-from vdit.types import Cameras, Given, InputError, References
+from vdit.types import Cameras, Given, InputError, References, Repaint
 
 __all__ = ["Timeline", "read_timeline"]
 
@@ -55,6 +57,8 @@ class Timeline:
     length: int | None = None
     overlap_noise: float = 0.0
     shots: Mapping[int, Shot] = field(default_factory=dict)
+    repaint: str | None = None
+    mask: str | None = None
 
     def windows(self, sampling: Sampling) -> Windows:
         """How the clip is cut into parts that are sampled at once. Raises InputError where it cannot be."""
@@ -74,7 +78,19 @@ class Timeline:
         if self.motion is not None and not (math.isfinite(self.motion) and self.motion >= 0):
             raise InputError(f"--motion {self.motion} must be a number, 0 or more")
         motion = None if self.motion is None else torch.tensor([float(self.motion)])
-        return Wish(self.given(sampling), self.cameras(sampling), references, motion)
+        return Wish(
+            self.given(sampling), self.cameras(sampling), references, motion, self.repainted(sampling)
+        )
+
+    def repainted(self, sampling: Sampling) -> Repaint | None:
+        """The video that is painted anew in part."""
+        if (self.repaint is None) != (self.mask is None):
+            raise InputError("--repaint VIDEO and --mask IMAGE go together: give both")
+        if self.repaint is None or self.mask is None:
+            return None
+        size = (sampling.height, sampling.width)
+        pixels = read_start(Path(self.repaint), sampling.frames, sampling.fps, *size)
+        return Repaint(pixels[None], read_mask(Path(self.mask), *size)[None])
 
     def images(self, frames: int) -> dict[int, str]:
         """The image of each frame that has one. Raises InputError where one has two, or is not there."""
@@ -166,7 +182,7 @@ def read_timeline(file: Path) -> Timeline:
             raise InputError(f"timeline {file}: {path!r} is no path")
         return str(file.parent / path)
 
-    for name in ("first", "last", "continued", "camera_file"):
+    for name in ("first", "last", "continued", "camera_file", "repaint", "mask"):
         if name in found:
             found[name] = beside(found[name])
     references = found.get("references", [])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdit.flow.solver import Progress
 from vdit.sample.sampler import NOTHING, Sampler, Wish
-from vdit.types import Cameras, Given, InputError
+from vdit.types import Cameras, Given, InputError, Repaint
 
 __all__ = ["Shot", "Window", "Windows", "sample_windows"]
 
@@ -118,7 +118,9 @@ def sample_windows(
         InputError: as `Sampler.sample`; windows after the first need a model that takes given frames.
     """
     frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
-    if any(part.kept for part in parts) and "frames" not in sampler.denoiser.asks():
+    if any(part.kept for part in parts) and all(
+        condition.reads != "given" for condition in sampler.denoiser.featured
+    ):
         raise InputError(
             f"a clip of {windows.length} frames is sampled in parts that begin with frames of the one "
             f"before, and this model takes none: ask for {frames} frames at most, or cut"
@@ -143,7 +145,11 @@ def _seen(wish: Wish, part: Window, frames: int, before: Float[Tensor, "b 3 k h 
     if cameras is not None:  # the last stays beyond the end
         at = torch.arange(part.start, part.start + frames).clamp(max=cameras.c2w.shape[1] - 1)
         cameras = Cameras(cameras.intrinsics[:, at], cameras.c2w[:, at])
-    return Wish(given, cameras, wish.references, wish.motion)
+    repaint = wish.repaint
+    if repaint is not None:  # likewise
+        at = torch.arange(part.start, part.start + frames).clamp(max=repaint.pixels.shape[2] - 1)
+        repaint = Repaint(repaint.pixels[:, :, at], repaint.mask)
+    return Wish(given, cameras, wish.references, wish.motion, repaint)
 
 
 def _given(

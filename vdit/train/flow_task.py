@@ -177,17 +177,17 @@ class FlowTask(Task):
 
     def wish(self, clips: Sequence[Clip]) -> Wish:
         """What clips that are drawn are given of held-out ones, of all that the model hears."""
-        asks = {condition.asks: condition for condition in self.denoiser.featured}
+        reads = {condition.reads: condition for condition in self.denoiser.featured}
         batch, t = stack(clips), self.sampling.frames
         given = cameras = None
-        if isinstance(frames := asks.get("frames"), GivenFrames):
+        if isinstance(frames := reads.get("given"), GivenFrames):
             assert batch.pixels is not None  # clips have pixels
             size = (t, self.sampling.height, self.sampling.width)
             given = frames.given(F.interpolate(batch.pixels, size=size, mode="trilinear", align_corners=True))
-        if "camera" in asks and batch.cameras is not None:
+        if "cameras" in reads and batch.cameras is not None:
             at = torch.linspace(0, batch.cameras.c2w.shape[1] - 1, t).round().long()
             cameras = Cameras(batch.cameras.intrinsics[:, at], batch.cameras.c2w[:, at])
-        return Wish(given, cameras, batch.references if "references" in asks else None)
+        return Wish(given, cameras, batch.references if "references" in reads else None)
 
     def draw(self, session: Session, folder: Path) -> None:
         """Clips for held-out captions, always from the same noise."""
