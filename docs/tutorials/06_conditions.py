@@ -14,7 +14,7 @@ You will learn
     vdit/denoiser.py              conditions -> one DenoiserInput
     vdit/eval/frame_score.py      decibels and seams
 
-The model is that of 03_one_step_by_hand.py with one more condition, trained for a minute and a half on the flat world.
+The model is that of 03_one_step_by_hand.py with one more condition, trained on the flat world in 90 s.
 The same at a size where it matters: configs/train/room_conditions.yaml, docs/guides/conditions.md.
 """
 
