@@ -131,3 +131,12 @@ def test_what_cannot_be_is_refused():
             Windows(**wrong)
     with pytest.raises(InputError, match="a shot at frame 9 lies beyond the clip, whose frames are 0 to 8"):
         Windows(9, shots={9: Shot("a")})
+
+
+def test_noise_on_what_a_clip_goes_on_from_reaches_its_first_part(asked: list[tuple[Any, ...]]):
+    made = sampler(KnownFrames({"prefix": 1.0}))
+    given = Given(torch.zeros(1, 3, 9, 16, 16), torch.arange(9)[None] < 5, noise=0.3)
+    noisy = sample_windows(made, Windows(9), ["abc"], [3], wish=Wish(given))
+    assert asked[0][2].given.noise == 0.3
+    clean = sample_windows(made, Windows(9), ["abc"], [3], wish=Wish(Given(given.pixels, given.mask)))
+    assert not torch.equal(noisy, clean)

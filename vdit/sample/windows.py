@@ -1,7 +1,7 @@
 """Clips longer than a model's own: windows that each go on from the end of the one before, and shots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -158,9 +158,8 @@ def _given(
     if given is not None:
         some = slice(part.start, part.end)
         rest = frames - (part.end - part.start)
-        given = Given(
-            F.pad(given.pixels[:, :, some], (0, 0, 0, 0, 0, rest)), F.pad(given.mask[:, some], (0, rest))
-        )
+        pixels = F.pad(given.pixels[:, :, some], (0, 0, 0, 0, 0, rest))
+        given = replace(given, pixels=pixels, mask=F.pad(given.mask[:, some], (0, rest)))
     if not part.kept:
         return given if given is not None and given.mask.any() else None
     if given is None:
