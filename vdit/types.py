@@ -9,9 +9,9 @@ latents have zero mean and unit variance per channel. Video tensors are `b c t h
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ __all__ = [
     "Repaint",
     "Slot",
     "Tokens",
+    "on_tensors",
 ]
 
 
@@ -197,26 +198,19 @@ class ClipBatch:
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch with its tensors on `device`."""
-        return replace(
-            self,
-            fps=self.fps.to(device),
-            pixels=None if self.pixels is None else self.pixels.to(device),
-            latents=None if self.latents is None else self.latents.to(device),
-            given=None
-            if self.given is None
-            else replace(self.given, pixels=self.given.pixels.to(device), mask=self.given.mask.to(device)),
-            cameras=None
-            if self.cameras is None
-            else Cameras(self.cameras.intrinsics.to(device), self.cameras.c2w.to(device)),
-            references=None
-            if self.references is None
-            else References(self.references.pixels.to(device), self.references.mask.to(device)),
-            motion=None if self.motion is None else self.motion.to(device),
-            repaint=None
-            if self.repaint is None
-            else Repaint(self.repaint.pixels.to(device), self.repaint.mask.to(device)),
-            features={name: value.to(device) for name, value in self.features.items()},
-        )
+        return on_tensors(self, lambda tensor: tensor.to(device))
+
+
+def on_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
+    """The same with every tensor changed, in dataclasses and tables however deep."""
+    if isinstance(value, Tensor):
+        return cast(Value, change(value))
+    if isinstance(value, Mapping):
+        return cast(Value, {name: on_tensors(part, change) for name, part in value.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: on_tensors(getattr(value, part.name), change) for part in fields(value)}
+        return cast(Value, replace(value, **parts))
+    return value
 
 
 class Tokens(NamedTuple):

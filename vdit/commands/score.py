@@ -139,7 +139,7 @@ def _scored(
     from vdit.eval.heard import Heard, score_heard
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
-    from vdit.sample.sampler import wish_of
+    from vdit.sample.sampler import NOTHING, wish_of
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
     from vdit.sample.windows import Windows, sample_windows
 
@@ -148,10 +148,13 @@ def _scored(
         old.unlink()
     shown: list[tuple[Tensor, str]] = []
     sampled: list[Tensor] = []
+    copies: list[Tensor] = []
     windows = Windows(options.length or sampler.sampling.frames, options.overlap)
     ends = {"first": 0, "last": windows.length - 1}
     frames = [at for name, at in ends.items() if name in options.give]
     asked = [name for name in options.give if name not in ends]
+    long = windows.length > sampler.sampling.frames
+    true = [source[i] for i in range(len(source))] if options.give or long else []
 
     def keep(index: int, pixels: "Tensor") -> None:
         prompt, seed = source.caption(index), str(options.seed + index)
@@ -164,22 +167,20 @@ def _scored(
 
     @torch.inference_mode()
     def reconstruct(pixels: "Tensor") -> "Tensor":
-        return sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu()
+        copies.append(sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu())
+        return copies[-1]
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
-        clips = [source[seed - options.seed] for seed in seeds]
-        return sample_windows(sampler, windows, prompts, seeds, progress, wish_of(clips, frames, asked))
+        some = [true[seed - options.seed] for seed in seeds] if options.give else []
+        wish = wish_of(some, frames, asked) if some else NOTHING
+        return sample_windows(sampler, windows, prompts, seeds, progress, wish)
 
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
-    long = windows.length > sampler.sampling.frames
-    if not (options.give or long):
+    if not true:
         return score, Heard()
-    true = [source[i] for i in range(len(source))]
-    truth = torch.stack([clip.pixels for clip in true])
-    copies = torch.cat([reconstruct(part) for part in truth.split(options.batch)])
-    return score, score_heard(torch.stack(sampled), true, copies, frames, asked, long)
+    return score, score_heard(torch.stack(sampled), true, torch.cat(copies), frames, asked, long)
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:

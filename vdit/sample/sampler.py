@@ -18,7 +18,7 @@ from vdit.flow.guidance import Guidance
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
-from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References, Repaint
+from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References, Repaint, on_tensors
 
 __all__ = ["NOTHING", "Sampler", "Sampling", "Wish", "wish_of"]
 
@@ -132,26 +132,7 @@ class Wish:
 
     def of(self, count: int) -> "Wish":
         """This wish, which is for one clip, for as many clips."""
-        given, cameras, references, repaint = self.given, self.cameras, self.references, self.repaint
-        return Wish(
-            None
-            if given is None
-            else Given(_repeated(given.pixels, count), _repeated(given.mask, count), given.noise),
-            None
-            if cameras is None
-            else Cameras(_repeated(cameras.intrinsics, count), _repeated(cameras.c2w, count)),
-            None
-            if references is None
-            else References(_repeated(references.pixels, count), _repeated(references.mask, count)),
-            None if self.motion is None else _repeated(self.motion, count),
-            None
-            if repaint is None
-            else Repaint(_repeated(repaint.pixels, count), _repeated(repaint.mask, count)),
-        )
-
-
-def _repeated(one: Tensor, count: int) -> Tensor:
-    return one.expand(count, *one.shape[1:])
+        return on_tensors(self, lambda one: one.expand(count, *one.shape[1:]))
 
 
 NOTHING = Wish()
