@@ -186,6 +186,21 @@ def test_given_frames_and_cameras_are_scored(run: Path, here: Path, capsys: pyte
     assert "--give first last camera" in (here / "scored/report.html").read_text()
 
 
+def test_a_kept_region_a_prefix_and_a_keyframe_are_scored(run: Path, here: Path):
+    asked = ["--clips", "2", "--seed", "77", "--give", "prefix", "last", "region", "--out", "scored"]
+    assert run_command(score, [str(run), *asked]) == 0
+    record = json.loads((here / "scored/scores.json").read_text())
+    prefix, last = record["frames"]
+    assert (prefix["frame"], last["frame"]) == (4, 8)
+    assert prefix["psnr"] == pytest.approx(prefix["ceiling"], abs=1)
+    region = record["region"]
+    assert region["kept"] == pytest.approx(region["kept_codec"], abs=1)  # its border sees what is painted
+    assert "all but the middle of the picture" in (here / "scored/report.html").read_text()
+    assert run_command(score, [str(run), *asked[:4], "--give", "keyframe", "--out", "scored"]) == 0
+    [keyframe] = json.loads((here / "scored/scores.json").read_text())["frames"]
+    assert keyframe["frame"] == 4
+
+
 def test_long_clips_are_scored_by_how_they_drift(run: Path, here: Path, capsys: pytest.CaptureFixture[str]):
     asked = ["--clips", "2", "--seed", "77", "--length", "17", "--give", "first", "motion", "--out", "scored"]
     assert run_command(score, [str(run), *asked]) == 0

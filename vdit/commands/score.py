@@ -12,7 +12,7 @@ import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from vdit.eval.heard import Table as Rows
     from vdit.eval.world_score import WorldScore
     from vdit.flow.solver import Progress
-    from vdit.sample.sampler import Sampler, Sampling
+    from vdit.sample.sampler import Sampler, Sampling, Wish
+    from vdit.types import Clip
     from vdit.world.source import WorldSource
 
 __all__ = ["main"]
@@ -77,8 +78,9 @@ def _parser() -> ArgumentParser:
         "--give",
         nargs="*",
         default=[],
-        choices=("first", "last", "camera", "references", "motion"),
-        help="what clips are given of the true ones besides their prompts",
+        choices=("first", "last", "keyframe", "prefix", "region", "camera", "references", "motion"),
+        help="what clips are given of the true ones besides prompts: a keyframe is the middle one, "
+        "a prefix the first half, a region all but the middle of the picture",
     )
     parser.add_argument("--length", type=int, help="frames of a clip, if more than the model's own: in parts")
     parser.add_argument("--overlap", type=int, default=5, help="frames that a part begins with (5)")
@@ -139,7 +141,7 @@ def _scored(
     from vdit.eval.heard import Heard, score_heard
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
-    from vdit.sample.sampler import NOTHING, wish_of
+    from vdit.sample.sampler import NOTHING
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
     from vdit.sample.windows import Windows, sample_windows
 
@@ -150,9 +152,7 @@ def _scored(
     sampled: list[Tensor] = []
     copies: list[Tensor] = []
     windows = Windows(options.length or sampler.sampling.frames, options.overlap)
-    ends = {"first": 0, "last": windows.length - 1}
-    frames = [at for name, at in ends.items() if name in options.give]
-    asked = [name for name in options.give if name not in ends]
+    given, asked = _given(options.give, windows.length, sampler.codec.stride_t)
     long = windows.length > sampler.sampling.frames
     true = [source[i] for i in range(len(source))] if options.give or long else []
 
@@ -172,7 +172,7 @@ def _scored(
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
         some = [true[seed - options.seed] for seed in seeds] if options.give else []
-        wish = wish_of(some, frames, asked) if some else NOTHING
+        wish = _wish(some, [at for frames in given for at in frames], asked) if some else NOTHING
         return sample_windows(sampler, windows, prompts, seeds, progress, wish)
 
     with StageBars(console) as bars:
@@ -180,7 +180,38 @@ def _scored(
     contact_sheet(shown, out / "clips" / "sheet.png")
     if not true:
         return score, Heard()
-    return score, score_heard(torch.stack(sampled), true, torch.cat(copies), frames, asked, long)
+    ends = [frames[-1] for frames in given]
+    return score, score_heard(torch.stack(sampled), true, torch.cat(copies), ends, asked, long)
+
+
+def _given(names: Sequence[str], length: int, stride_t: int) -> tuple[list[range], list[str]]:
+    """The frames that are given of clips of this length, and what is given besides."""
+    half = (length - 1) // stride_t // 2 * stride_t
+    last = length - 1
+    places = {
+        "first": range(1),
+        "prefix": range(half + 1),
+        "keyframe": range(half, half + 1),
+        "last": range(last, length),
+    }
+    return [at for name, at in places.items() if name in names], [
+        name for name in names if name not in places
+    ]
+
+
+def _wish(clips: "Sequence[Clip]", frames: Sequence[int], asked: Sequence[str]) -> "Wish":
+    """What clips are given of the true ones."""
+    import torch
+
+    from vdit.eval.region_score import middle
+    from vdit.sample.sampler import wish_of
+    from vdit.types import Repaint
+
+    wish = wish_of(clips, frames, asked)
+    if "region" not in asked:
+        return wish
+    pixels = torch.stack([clip.pixels for clip in clips])
+    return replace(wish, repaint=Repaint(pixels, middle(*pixels.shape[-2:]).expand(len(pixels), -1, -1)))
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vdit.eval.camera_score import CameraScore, score_cameras
 from vdit.eval.drift import Drift, look_drift
 from vdit.eval.frame_score import FrameScore, score_frames
 from vdit.eval.motion_rank import MotionRank, rank_motion
+from vdit.eval.region_score import RegionScore, middle, score_region
 from vdit.types import Clip
 
 __all__ = ["Heard", "Table", "score_heard"]
@@ -22,6 +23,7 @@ class Heard:
     """The scores of what was given; None, or no rows, of what was not."""
 
     frames: Sequence[FrameScore] = ()
+    region: RegionScore | None = None
     cameras: CameraScore | None = None
     motion: MotionRank | None = None
     drift: Drift | None = None
@@ -33,6 +35,7 @@ class Heard:
     def tables(self) -> list["Table"]:
         """For people, of what was given alone."""
         found = [_frames_table(self.frames)] if self.frames else []
+        found += [] if self.region is None else [_region_table(self.region)]
         found += [] if self.cameras is None else [_cameras_table(self.cameras)]
         found += [] if self.motion is None else [_motion_table(self.motion)]
         return found + ([] if self.drift is None else [_drift_table(self.drift)])
@@ -60,8 +63,8 @@ def score_heard(
         clips: sampled.
         true: the clips that what was given is from.
         copies: what the codec makes of these.
-        frames: which of them were given.
-        asked: what was given besides: camera, motion.
+        frames: which of them were given, and have a neighbour inside that was not.
+        asked: what was given besides: camera, motion, region (all but the middle of the picture).
         long: whether to measure drift, which says something of clips of several seconds.
 
     Raises:
@@ -72,6 +75,7 @@ def score_heard(
     paths = [clip.cameras for clip in true if clip.cameras is not None]
     return Heard(
         score_frames(clips, truth, copies, frames),
+        score_region(clips, truth, copies, middle(*truth.shape[-2:])) if "region" in asked else None,
         score_cameras(clips, truth, copies, paths) if "camera" in asked else None,
         rank_motion(clips, truth, copies, fps) if "motion" in asked else None,
         Drift(*looks) if long else None,
@@ -87,6 +91,16 @@ def _frames_table(frames: Sequence[FrameScore]) -> Table:
         steps = [f"{value:.3f}" for value in (row.seam, row.seam_truth, row.seam_codec)]
         rows.append([str(row.frame), *decibels, *steps])
     return Table(title, columns, rows)
+
+
+def _region_table(region: RegionScore) -> Table:
+    title = "all but the middle of the picture: decibels against the truth, and the step across the border"
+    rows = [
+        ("kept", f"{region.kept:.1f}", f"{region.kept_codec:.1f}", "", ""),
+        ("painted", *(f"{x:.1f}" for x in (region.painted, region.painted_codec, region.painted_floor)), ""),
+        ("step", f"{region.edge:.3f}", f"{region.edge_codec:.3f}", "", f"{region.edge_truth:.3f}"),
+    ]
+    return Table(title, ("", "model", "ceiling codec", "floor", "truth"), rows)
 
 
 def _cameras_table(cameras: CameraScore) -> Table:
