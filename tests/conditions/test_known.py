@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_wan import Letters
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
@@ -16,22 +17,10 @@ from vdit.flow.objective import FlowMatching, noised
 from vdit.models.native.dit import NativeDiT
 from vdit.models.wan.dit import WanDiT
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.text.encoder import TextEncoder
 from vdit.train.step import FlowStep
-from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Tokens
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError
 
 ALL = {"none": 1.0, "first": 1.0, "last": 1.0, "first_and_last": 1.0, "keyframes": 1.0, "prefix": 1.0}
-
-
-class Lengths(TextEncoder):
-    """Two tokens for any prompt: how long it is, and one."""
-
-    width = 6
-    fingerprint = "lengths"
-
-    def encode(self, prompts: Sequence[str]) -> Tokens:
-        values = torch.tensor([[[len(prompt) / 10] * 6, [1.0] * 6] for prompt in prompts])
-        return Tokens(values, torch.ones(len(prompts), 2, dtype=torch.bool))
 
 
 def clips(frames: int = 9) -> torch.Tensor:
@@ -43,7 +32,7 @@ def model(condition: KnownFrames) -> Denoiser:
     backbone = NativeDiT(latent_channels=4, text_width=6, width=24, depth=2, heads=2, patch=(1, 2, 2))
     for value in backbone.parameters():  # zeros would hide what is not heard
         torch.nn.init.normal_(value, std=0.3)
-    return Denoiser(backbone, [Caption(Lengths()), condition]).eval()
+    return Denoiser(backbone, [Caption(Letters()), condition]).eval()
 
 
 def in_training(condition: KnownFrames, codec: TiledCodec, pixels: torch.Tensor) -> ClipBatch:
@@ -124,7 +113,7 @@ def test_what_is_hidden_leaves_a_model_of_text_alone(frames: list[int], codec: T
     caption, signal = denoiser.signals(batch)
     sigma = torch.tensor([0.4, 0.9])
     hidden = denoiser(batch.latents, sigma, (caption, condition.null(signal)))
-    alone = Denoiser(denoiser.backbone, [Caption(Lengths())])
+    alone = Denoiser(denoiser.backbone, [Caption(Letters())])
     torch.testing.assert_close(hidden, alone(batch.latents, sigma, (caption,)), atol=1e-5, rtol=1e-5)
     seen = condition.signal(batch)
     both = condition.mix(seen, condition.null(seen), torch.tensor([True, False]))
@@ -234,12 +223,12 @@ def test_the_middle_keyframe_is_one_that_training_can_show():
 
 def test_images_beside_the_clip_need_a_backbone_that_takes_them():
     backbone = WanDiT(latent_channels=4, text_width=6, width=24, hidden=32, heads=2, depth=1)
-    Denoiser(backbone, [Caption(Lengths()), KnownFrames({"first": 1.0, "prefix": 1.0})])
+    Denoiser(backbone, [Caption(Letters()), KnownFrames({"first": 1.0, "prefix": 1.0})])
     with pytest.raises(InputError, match="WanDiT does not accept tokens"):
-        Denoiser(backbone, [Caption(Lengths()), KnownFrames({"last": 1.0})])
+        Denoiser(backbone, [Caption(Letters()), KnownFrames({"last": 1.0})])
     deep = NativeDiT(latent_channels=4, text_width=6, width=24, depth=1, heads=2, patch=(2, 2, 2))
     with pytest.raises(InputError, match="NativeDiT does not accept tokens"):
-        Denoiser(deep, [Caption(Lengths()), KnownFrames({"last": 1.0})])
+        Denoiser(deep, [Caption(Letters()), KnownFrames({"last": 1.0})])
 
 
 def test_a_step_reads_features_and_hides_them(codec: TiledCodec):

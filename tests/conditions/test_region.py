@@ -1,10 +1,10 @@
 """A known part of the picture: kept to the bit, without loss, and heard beside known frames."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from small_wan import Letters
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
@@ -13,19 +13,7 @@ from vdit.conditions.region import KnownRegion
 from vdit.denoiser import Denoiser
 from vdit.models.native.dit import NativeDiT
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.text.encoder import TextEncoder
-from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Repaint, Tokens
-
-
-class Lengths(TextEncoder):
-    """One token for any prompt: how long it is."""
-
-    width = 6
-    fingerprint = "lengths"
-
-    def encode(self, prompts: Sequence[str]) -> Tokens:
-        values = torch.tensor([[[len(prompt) / 10] * 6] for prompt in prompts])
-        return Tokens(values, torch.ones(len(prompts), 1, dtype=torch.bool))
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Repaint
 
 
 def clips(b: int = 2) -> torch.Tensor:
@@ -44,7 +32,7 @@ def model(*conditions: KnownFrames | KnownRegion) -> Denoiser:
     backbone = NativeDiT(latent_channels=4, text_width=6, width=24, depth=2, heads=2, patch=(1, 1, 1))
     for value in backbone.parameters():
         torch.nn.init.normal_(value, std=0.2)
-    return Denoiser(backbone, [Caption(Lengths()), *conditions]).eval()
+    return Denoiser(backbone, [Caption(Letters()), *conditions]).eval()
 
 
 def asked(condition: KnownRegion, codec: TiledCodec, repaint: Repaint | None) -> ClipBatch:
@@ -102,7 +90,7 @@ def test_what_is_hidden_leaves_a_model_of_text_alone(codec: TiledCodec):
     caption, signal = denoiser.signals(batch)
     sigma = torch.tensor([0.4, 0.9])
     assert batch.latents is not None
-    alone = Denoiser(denoiser.backbone, [Caption(Lengths())])(batch.latents, sigma, (caption,))
+    alone = Denoiser(denoiser.backbone, [Caption(Letters())])(batch.latents, sigma, (caption,))
     hidden = denoiser(batch.latents, sigma, (caption, condition.null(signal)))
     torch.testing.assert_close(hidden, alone, atol=1e-5, rtol=1e-5)
     nothing = denoiser(batch.latents, sigma, denoiser.signals(asked(condition, codec, None)))

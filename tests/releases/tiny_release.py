@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wan_2_1_i2v": {"extra_channels": 8, "image_width": IMAGE_WIDTH},
     "wan_2_1_flf2v": {"extra_channels": 8, "image_width": IMAGE_WIDTH, "image_places": 10},
     "wan_2_1_fun_camera": {"extra_channels": 4, "image_width": IMAGE_WIDTH, "camera_stride": 8},
-    "wan_2_1_vace": {"context_channels": 6, "context_blocks": [0]},
+    "wan_2_1_vace": {"context_channels": 72, "context_blocks": [0]},
     "wan_2_2_t2v_a14b": {},
     "wan_2_2_i2v_a14b": {"extra_channels": 8},
     "wan_2_2_fun_camera_a14b": {"extra_channels": 8, "camera_stride": 8},

@@ -31,7 +31,7 @@ class CameraCondition(Rows, Featured[Tensor]):
 
     name = "camera"
     asks = "camera"
-    reads = "cameras"
+    reads = frozenset({"cameras"})
 
     def __init__(self, stride_t: int = 4, drop: float = 0.1) -> None:
         super().__init__(drop)

@@ -14,6 +14,7 @@ from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
 __all__ = ["Condition", "Featured", "GivenFrames", "Known", "Rows"]
 
 Signal = TypeVar("Signal")
+Field = Literal["given", "cameras", "references", "motion", "repaint"]
 
 
 class Known(NamedTuple):
@@ -96,10 +97,10 @@ class Featured(Condition[Signal]):
     """A condition that sees of clips what can be computed before training, and kept: one row a clip.
 
     Attributes:
-        reads: the field of a batch that says in sampling what it is asked.
+        reads: the fields of a batch that say in sampling what it is asked.
     """
 
-    reads: Literal["given", "cameras", "references", "motion", "repaint"]
+    reads: frozenset[Field]
 
     @property
     @abstractmethod
@@ -119,7 +120,7 @@ class GivenFrames(Featured[Signal]):
     """A condition on frames that are given."""
 
     asks = "frames"
-    reads = "given"
+    reads = frozenset({"given"})
 
     @abstractmethod
     def given(self, pixels: Float[Tensor, "b 3 t h w"]) -> Given:

@@ -73,7 +73,7 @@ class MotionScore(Number, Featured[Tensor]):
     """
 
     name = "motion"
-    reads = "motion"
+    reads = frozenset({"motion"})
 
     @property
     def fingerprint(self) -> str:

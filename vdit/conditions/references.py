@@ -24,7 +24,7 @@ class ReferenceImages(Rows, Featured[Tensor]):
     name = "references"
     slots = frozenset({Slot.TOKENS})
     asks = "references"
-    reads = "references"
+    reads = frozenset({"references"})
 
     def __init__(self, most: int = 1, drop: float = 0.1) -> None:
         super().__init__(drop)

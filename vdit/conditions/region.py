@@ -40,7 +40,7 @@ class KnownRegion(Featured[Region]):
     name = "known_region"
     slots = frozenset({Slot.KNOWN})
     asks = "frames"
-    reads = "repaint"
+    reads = frozenset({"repaint"})
 
     def __init__(self, drop: float = 0.9) -> None:
         super().__init__(drop)

@@ -5,11 +5,12 @@ from typing import Any
 
 __all__ = ["conditions_of", "variant_of"]
 
-CHANNELS, TOKENS, KNOWN, CAMERA = (
+CHANNELS, TOKENS, KNOWN, CAMERA, SECOND = (
     "vdit.conditions.frames.ImageChannels",
     "vdit.conditions.frames.ImageTokens",
     "vdit.conditions.known.KnownFrames",
     "vdit.conditions.camera.CameraRays",
+    "vdit.conditions.second_video.SecondVideo",
 )
 
 
@@ -56,6 +57,8 @@ def conditions_of(variant: str, settings: Mapping[str, Any], image: str) -> list
         told.append({"class_path": TOKENS, "init_args": {"places": places, "encoder": encoder}})
     if variant in ("wan_2_2_ti2v_5b", "wan_2_2_fun_camera_5b"):
         told.append({"class_path": KNOWN, "init_args": {}})
+    if settings["context_channels"] is not None:
+        told.append({"class_path": SECOND, "init_args": {}})
     if settings["camera_stride"] is not None:
         told.append({"class_path": CAMERA, "init_args": {"stride_s": settings["camera_stride"]}})
     return told

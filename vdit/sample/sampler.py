@@ -217,7 +217,7 @@ class Sampler:
         """What the conditions see of what is given. Raises InputError where that is not theirs."""
         conditions = self.denoiser.featured
         for field, refusal in REFUSALS.items():
-            if getattr(batch, field) is not None and all(c.reads != field for c in conditions):
+            if getattr(batch, field) is not None and all(field not in c.reads for c in conditions):
                 raise InputError(f"this model {refusal}, or give a model that does")
         for condition in conditions:
             condition.check(batch)

@@ -119,7 +119,7 @@ def sample_windows(
     """
     frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
     if any(part.kept for part in parts) and all(
-        condition.reads != "given" for condition in sampler.denoiser.featured
+        "given" not in condition.reads for condition in sampler.denoiser.featured
     ):
         raise InputError(
             f"a clip of {windows.length} frames is sampled in parts that begin with frames of the one "

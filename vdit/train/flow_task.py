@@ -177,7 +177,7 @@ class FlowTask(Task):
 
     def wish(self, clips: Sequence[Clip]) -> Wish:
         """What clips that are drawn are given of held-out ones, of all that the model hears."""
-        reads = {condition.reads: condition for condition in self.denoiser.featured}
+        reads = {field: condition for condition in self.denoiser.featured for field in condition.reads}
         batch, t = stack(clips), self.sampling.frames
         given = cameras = None
         if isinstance(frames := reads.get("given"), GivenFrames):
