@@ -16,7 +16,17 @@ from vdit.types import InputError
 from vdit.weights.described import build_described, description
 from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
 
-__all__ = ["codec_fingerprint", "copy_codec", "holds_codec", "load_codec", "read_codec", "save_codec"]
+__all__ = [
+    "DESCRIPTION",
+    "TRAINING",
+    "WEIGHTS",
+    "codec_fingerprint",
+    "copy_codec",
+    "holds_codec",
+    "load_codec",
+    "read_codec",
+    "save_codec",
+]
 
 DESCRIPTION, WEIGHTS = "codec.json", "weights.safetensors"
 TRAINING = "training.jsonl"

@@ -1,12 +1,14 @@
-"""Write a model, a fine-tuned run of one, or a codec as other tools read it.
+"""Write a model, a fine-tuned run of one, or a codec as other tools read it, or a run to give to others.
 
     python -m vdit export --from models/wan_1_3b --layout diffusers --to exported/wan_1_3b
     python -m vdit export --from runs/finetune --layout original --to exported/finetune
     python -m vdit export --from runs/wan_2_1_vae --layout diffusers --to exported/vae
     python -m vdit export --from runs/wan_2_1_vae --layout original --to exported/Wan2.1_VAE.pth
+    python -m vdit export --from runs/room --layout run --to exported/room
 
 A model becomes a folder; of a run the averaged weights of the last checkpoint are taken. A codec becomes a
-folder for `diffusers`, and for `original` the one file that its authors publish.
+folder for `diffusers`, and for `original` the one file that its authors publish. In the layout `run` any run
+becomes a run's folder again, with averaged weights alone, at half precision: `sample.py` and `score` take it.
 """
 
 from argparse import ArgumentParser
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
 
     from vdit.codecs.folder import holds_codec
 
+    if options.layout == "run":
+        return _run(source, out)
     if holds_codec(source):
         return _codec(source, out, options.layout)
     return _model(source, out, options.layout)
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vdit export", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--from", dest="source", required=True, help="folder of a model, a run or a codec")
-    parser.add_argument("--layout", choices=("original", "diffusers"), required=True)
+    parser.add_argument("--layout", choices=("original", "diffusers", "run"), required=True)
     parser.add_argument("--to", required=True, help="folder; for a codec in the original layout a file")
     return parser
 
@@ -65,4 +69,13 @@ def _model(source: Path, out: Path, layout: str) -> int:
 
         give_out(model, out, layout, show, trained)
     print(f"{out}")
+    return 0
+
+
+def _run(source: Path, out: Path) -> int:
+    from vdit.train.shared import share_run
+    from vdit.weights.files import digest
+
+    average = share_run(source, out).average
+    print(f"{average}  sha256 {digest(average)}")
     return 0

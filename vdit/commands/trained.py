@@ -134,7 +134,7 @@ def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
     parts = two if all(part for _, part in two.values()) else one
     folders = {role: part.init_args.get("folder") for role, (_, part) in parts.items()}
     if not all(folders.values()):
-        raise InputError(f"{path} did not begin with a model that was taken in: it has no published layout")
+        raise InputError(f"{path} did not begin with a model that was taken in: its layout is `run`")
     model = Path(next(iter(folders.values()))).parent
     average = open_weights(checkpoint.average)
     weights = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}

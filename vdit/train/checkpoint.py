@@ -17,7 +17,7 @@ from vdit.train.state import TrainState
 from vdit.types import InputError
 from vdit.weights.files import digest, disk_refusal, load_weights, read_tensors, save_tensors, sync
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "seal"]
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
@@ -61,6 +61,11 @@ class Checkpoint:
                 raise InputError(
                     f"checkpoint file {file} is damaged or missing: delete {self.path} to fall back"
                 )
+
+    def require_state(self) -> None:
+        """Refuse one that was given to others without what training goes on from. Raises InputError."""
+        if not self.weights.is_file():
+            raise InputError(f"{self.path} is for sampling: it holds nothing to go on training with")
 
     def restore(self, state: TrainState) -> None:
         """Put everything back as it was saved. Raises InputError if a file is damaged."""
@@ -135,10 +140,15 @@ def write(folder: Path, state: TrainState) -> None:
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
     (folder / "progress.json").write_text(json.dumps(progress, indent=1))
+    seal(folder, state.step)
+
+
+def seal(folder: Path, step: int) -> None:
+    """Flush every file of a checkpoint to disk, and state them all in its manifest."""
     names = sorted(p.name for p in folder.iterdir())
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest(folder / n)} for n in names}
     for name in names:
         sync(folder / name)
-    (folder / MANIFEST).write_text(json.dumps({"step": state.step, "files": files}, indent=1))
+    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1))
     sync(folder / MANIFEST)
     sync(folder)

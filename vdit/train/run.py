@@ -45,6 +45,8 @@ def train(
     if latest is not None and latest.step >= loop.steps:
         console.print(f"{folder.path} is complete: {latest.step} steps done")
         return None
+    if latest is not None:
+        latest.require_state()
     for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
         for part in parts_of(source):
             if isinstance(part, VideoSource):
