@@ -23,7 +23,7 @@ SIZE = {"frames": 9, "height": 32, "width": 32}
 
 def config(folder: Path, name: str, task: dict[str, Any]) -> Path:
     level = {"class_path": "vdit.world.room.Room"}
-    world = {"level": level, "clips": 4, "caption": "things", **SIZE}
+    world = {"level": level, "clips": 4, "caption": "things", "rates": [8.0, 16.0], **SIZE}
     data = {
         part: {"class_path": "vdit.world.source.WorldSource", "init_args": {**world, "seed": seed}}
         for seed, part in enumerate(("train", "held_out"))
@@ -40,7 +40,14 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     sizes = {"widths": [8, 8, 8], "encoder_blocks": [0, 0, 1], "decoder_blocks": [1, 0, 0]}
     native = {"class_path": "vdit.codecs.native.codec.NativeCodec", "init_args": sizes}
     codec = {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": native}}
-    dit = {"text_width": 8, "width": 32, "depth": 1, "heads": 2, "camera": [4, 8], "vectors": {"motion": 16}}
+    dit = {
+        "text_width": 8,
+        "width": 32,
+        "depth": 1,
+        "heads": 2,
+        "camera": [4, 8],
+        "vectors": {"motion": 16, "fps": 16},
+    }
     places = {"none": 1.0, "first": 1.0, "first_and_last": 1.0, "keyframes": 1.0, "prefix": 1.0}
     video = {
         "backbone": {"class_path": "vdit.models.native.dit.NativeDiT", "init_args": dit},
@@ -50,6 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
         "conditions": [
             {"class_path": "vdit.conditions.camera.CameraRays", "init_args": {"drop": 0.2}},
             {"class_path": "vdit.conditions.numbers.MotionScore", "init_args": {"drop": 0.2}},
+            {"class_path": "vdit.conditions.numbers.FrameRate", "init_args": {"drop": 0.2}},
             {"class_path": "vdit.conditions.region.KnownRegion", "init_args": {"drop": 0.5}},
             {"class_path": "vdit.conditions.known.KnownFrames", "init_args": {"places": places}},
         ],
@@ -199,6 +207,22 @@ def test_a_kept_region_a_prefix_and_a_keyframe_are_scored(run: Path, here: Path)
     assert run_command(score, [str(run), *asked[:4], "--give", "keyframe", "--out", "scored"]) == 0
     [keyframe] = json.loads((here / "scored/scores.json").read_text())["frames"]
     assert keyframe["frame"] == 4
+
+
+def test_frame_rates_are_scored_by_how_fast_clips_are(
+    run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+):
+    asked = [str(run), "--clips", "2", "--seed", "77", "--out", "scored"]
+    paces = []
+    for fps in ("8", "16"):
+        assert run_command(score, [*asked, "--fps", fps]) == 0
+        paces.append(json.loads((here / "scored/scores.json").read_text())["pace"])
+    assert [pace["fps"] for pace in paces] == [8, 16]
+    assert paces[1]["truth"] == pytest.approx(paces[0]["truth"], rel=0.5)  # as fast a second, in other frames
+    assert "pace: sides of the frame" in capsys.readouterr().out
+    assert "--fps 16" in (here / "scored/report.html").read_text()
+    assert run_command(score, [*asked, "--fps", "4"]) == 2
+    assert "rates has 4, but must have 8 or more" in capsys.readouterr().err
 
 
 def test_long_clips_are_scored_by_how_they_drift(run: Path, here: Path, capsys: pytest.CaptureFixture[str]):

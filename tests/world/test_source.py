@@ -5,6 +5,7 @@ import torch
 
 from vdit.types import Clip, ClipSource, InputError
 from vdit.world.flat import Flat
+from vdit.world.room import Room
 from vdit.world.source import WorldSource
 
 
@@ -57,10 +58,28 @@ def test_the_caption_asked_for_is_given():
     )
 
 
+def test_of_twice_the_rate_a_clip_shows_half_of_its_motion():
+    room = {"level": Room(), "frames": 5, "width": 32, "clips": 8}
+    clips, whole = source(**room, rates=[8.0, 16.0]), source(**room)
+    longer = source(**{**room, "frames": 9})
+    rates = [clips.rate(i) for i in range(8)]
+    assert set(rates) == {8.0, 16.0}
+    for i in (rates.index(8.0), rates.index(16.0)):
+        assert clips[i].fps == rates[i]
+        alike = whole[i] if rates[i] == 8.0 else longer[i]
+        assert torch.equal(clips[i].pixels, alike.pixels[:, :5])
+        found, expected = clips[i].cameras, alike.cameras
+        assert found is not None
+        assert expected is not None
+        torch.testing.assert_close(found.c2w, expected.c2w[:5])
+        assert len(found.intrinsics) == 5
+        assert clips[i].caption == whole[i].caption
+
+
 def test_fingerprint_follows_every_argument():
     changes = [
         {}, {"level": Flat((1, 2))}, {"clips": 7}, {"frames": 9}, {"height": 48}, {"width": 32}, {"fps": 9.0},
-        {"seed": 1}, {"held_out": True}, {"caption": "dense"}, {"references": True},
+        {"seed": 1}, {"held_out": True}, {"caption": "dense"}, {"references": True}, {"rates": [8.0, 16.0]},
     ]  # fmt: skip
     assert len({source(**change).fingerprint for change in changes}) == len(changes)
     assert source().fingerprint == source().fingerprint
@@ -75,6 +94,8 @@ def test_fingerprint_follows_every_argument():
         ({"clips": 0}, "clips is 0, but must be at least 1"),
         ({"seed": -1}, "seed is -1, but must be at least 0"),
         ({"fps": 0.0}, "fps is 0.0, but must be above 0"),
+        ({"rates": [4.0]}, "rates has 4, but must have 8 or more"),
+        ({"rates": [9.0]}, "the motion of 5 frames takes a whole number of them"),
         ({"caption": "long"}, "caption is 'long', but must be one of short, things"),
     ],
 )

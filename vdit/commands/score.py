@@ -12,7 +12,7 @@ import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from vdit.eval.heard import Table as Rows
     from vdit.eval.world_score import WorldScore
     from vdit.flow.solver import Progress
-    from vdit.sample.sampler import Sampler, Sampling, Wish
-    from vdit.types import Clip
+    from vdit.sample.sampler import Sampler, Sampling
     from vdit.world.source import WorldSource
 
 __all__ = ["main"]
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     with console.status(f"opening {options.run}"):
         trained = load_trained(Path(options.run), options.checkpoint, options.device)
         out = Path(options.out or options.run)
-        sampling = overridden(trained.sampling, options)
+        sampling = overridden(trained.sampling, options, ["fps"])
         source = _unseen(trained, sampling, options)
         sampler = trained.task.sampler(sampling)
         trained.task.text.prepare([*(source.caption(i) for i in range(len(source))), ""])
@@ -84,6 +83,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--length", type=int, help="frames of a clip, if more than the model's own: in parts")
     parser.add_argument("--overlap", type=int, default=5, help="frames that a part begins with (5)")
+    parser.add_argument("--fps", type=float, help="frames per second, of a run that hears them")
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
     add_sampling_options(parser)
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
@@ -109,17 +109,20 @@ def _unseen(trained: "Trained", sampling: "Sampling", options: Namespace) -> "Wo
             f"{options.run} was trained on a {type(validated).__name__}, which knows no truth to judge clips "
             "by; score needs a run whose data.held_out is a WorldSource"
         )
+    if options.fps and not validated.rates:
+        raise InputError("--fps needs a run that was trained on clips of several rates (data.rates)")
     source = WorldSource(
         validated.level,
         options.clips,
         options.length or sampling.frames,
         sampling.height,
         sampling.width,
-        sampling.fps,
+        validated.fps if validated.rates else sampling.fps,
         seed=options.seed,
         held_out=True,
         caption=validated.told,
         references=validated.references,
+        rates=[sampling.fps] if validated.rates else (),
     )
     if source.scene(0) == validated.scene(0):
         raise InputError(f"--seed {options.seed} draws the clips this run was validated on: choose another")
@@ -138,10 +141,9 @@ def _scored(
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
 
-    from vdit.eval.heard import Heard, score_heard
+    from vdit.eval.asked import Asked
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
-    from vdit.sample.sampler import NOTHING
     from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
     from vdit.sample.windows import Windows, sample_windows
 
@@ -152,9 +154,8 @@ def _scored(
     sampled: list[Tensor] = []
     copies: list[Tensor] = []
     windows = Windows(options.length or sampler.sampling.frames, options.overlap)
-    given, asked = _given(options.give, windows.length, sampler.codec.stride_t)
-    long = windows.length > sampler.sampling.frames
-    true = [source[i] for i in range(len(source))] if options.give or long else []
+    once, stride_t = sampler.sampling.frames, sampler.codec.stride_t
+    asked = Asked.of(source, options.give, windows.length, once, stride_t)
 
     def keep(index: int, pixels: "Tensor") -> None:
         prompt, seed = source.caption(index), str(options.seed + index)
@@ -171,47 +172,13 @@ def _scored(
         return copies[-1]
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
-        some = [true[seed - options.seed] for seed in seeds] if options.give else []
-        wish = _wish(some, [at for frames in given for at in frames], asked) if some else NOTHING
+        wish = asked.wish([seed - options.seed for seed in seeds])
         return sample_windows(sampler, windows, prompts, seeds, progress, wish)
 
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)
     contact_sheet(shown, out / "clips" / "sheet.png")
-    if not true:
-        return score, Heard()
-    ends = [frames[-1] for frames in given]
-    return score, score_heard(torch.stack(sampled), true, torch.cat(copies), ends, asked, long)
-
-
-def _given(names: Sequence[str], length: int, stride_t: int) -> tuple[list[range], list[str]]:
-    """The frames that are given of clips of this length, and what is given besides."""
-    half = (length - 1) // stride_t // 2 * stride_t
-    last = length - 1
-    places = {
-        "first": range(1),
-        "prefix": range(half + 1),
-        "keyframe": range(half, half + 1),
-        "last": range(last, length),
-    }
-    return [at for name, at in places.items() if name in names], [
-        name for name in names if name not in places
-    ]
-
-
-def _wish(clips: "Sequence[Clip]", frames: Sequence[int], asked: Sequence[str]) -> "Wish":
-    """What clips are given of the true ones."""
-    import torch
-
-    from vdit.eval.region_score import middle
-    from vdit.sample.sampler import wish_of
-    from vdit.types import Repaint
-
-    wish = wish_of(clips, frames, asked)
-    if "region" not in asked:
-        return wish
-    pixels = torch.stack([clip.pixels for clip in clips])
-    return replace(wish, repaint=Repaint(pixels, middle(*pixels.shape[-2:]).expand(len(pixels), -1, -1)))
+    return score, asked.heard(sampled, torch.cat(copies))
 
 
 def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, seconds: float) -> dict[str, Any]:
@@ -224,6 +191,7 @@ def _settings(trained: "Trained", sampler: "Sampler", options: Namespace, second
         "seed": options.seed,
         "given": list(options.give),
         "length": options.length,
+        "fps": options.fps,
         "sampling": asdict(sampler.sampling),
         "batch": options.batch,
         "hardware": f"{here['machine']}, on {sampler.device}",
@@ -256,7 +224,7 @@ def _report(
         "command": f"python -m vdit score {folder.path} --clips {len(files)} --seed {settings['seed']} "
         f"--guidance {sampler.sampling.guidance:g} --steps {sampler.sampling.steps} "
         f"--checkpoint {settings['step']} --out {out}"
-        + (f" --length {settings['length']}" if settings["length"] else "")
+        + "".join(f" --{name} {settings[name]:g}" for name in ("length", "fps") if settings[name])
         + "".join(f" {word}" for word in ("--give", *settings["given"]) if settings["given"]),
         **{name: value for name, value in settings.items() if name not in ("run", "step", "sampling")},
         "seconds": f"{settings['seconds']:.0f}, sampling, judging and opening the run",

@@ -12,6 +12,7 @@ from vdit.eval.camera_score import CameraScore, score_cameras
 from vdit.eval.drift import Drift, look_drift
 from vdit.eval.frame_score import FrameScore, score_frames
 from vdit.eval.motion_rank import MotionRank, rank_motion
+from vdit.eval.pace import Pace, measure_pace
 from vdit.eval.region_score import RegionScore, middle, score_region
 from vdit.types import Clip
 
@@ -26,6 +27,7 @@ class Heard:
     region: RegionScore | None = None
     cameras: CameraScore | None = None
     motion: MotionRank | None = None
+    pace: Pace | None = None
     drift: Drift | None = None
 
     def record(self) -> dict[str, Any]:
@@ -38,6 +40,7 @@ class Heard:
         found += [] if self.region is None else [_region_table(self.region)]
         found += [] if self.cameras is None else [_cameras_table(self.cameras)]
         found += [] if self.motion is None else [_motion_table(self.motion)]
+        found += [] if self.pace is None else [_pace_table(self.pace)]
         return found + ([] if self.drift is None else [_drift_table(self.drift)])
 
 
@@ -64,7 +67,8 @@ def score_heard(
         true: the clips that what was given is from.
         copies: what the codec makes of these.
         frames: which of them were given, and have a neighbour inside that was not.
-        asked: what was given besides: camera, motion, region (all but the middle of the picture).
+        asked: what was given besides: camera, motion, region (all but the middle of the picture), pace (a
+            frame rate, of several).
         long: whether to measure drift, which says something of clips of several seconds.
 
     Raises:
@@ -78,6 +82,7 @@ def score_heard(
         score_region(clips, truth, copies, middle(*truth.shape[-2:])) if "region" in asked else None,
         score_cameras(clips, truth, copies, paths) if "camera" in asked else None,
         rank_motion(clips, truth, copies, fps) if "motion" in asked else None,
+        measure_pace(clips, truth, copies, fps) if "pace" in asked else None,
         Drift(*looks) if long else None,
     )
 
@@ -117,6 +122,12 @@ def _cameras_table(cameras: CameraScore) -> Table:
 def _motion_table(motion: MotionRank) -> Table:
     row = [f"{value:.2f}" for value in (motion.model, motion.ceiling_codec, motion.floor)]
     return Table("motion: rank correlation with what was asked", ("model", "ceiling codec", "floor"), [row])
+
+
+def _pace_table(pace: Pace) -> Table:
+    row = [f"{pace.fps:g}", *(f"{value:.3f}" for value in (pace.model, pace.truth, pace.codec))]
+    title = "pace: sides of the frame that things move by a second"
+    return Table(title, ("frames a second", "model", "truth", "codec"), [row])
 
 
 def _drift_table(drift: Drift) -> Table:

@@ -1,6 +1,7 @@
 """A level as a set of clips, drawn when asked for: the index is the seed, nothing is stored."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,9 +33,12 @@ class WorldSource:
         held_out: draw only combinations of attributes that are held out of all other sets.
         caption: which caption goes with a clip.
         references: whether clips come with a portrait of whoever has a name in them.
+        rates: frames per second, of which each clip has one, instead of `fps`; of twice `fps` it shows the
+            first half of its motion in as many frames.
 
     Raises:
-        InputError: if there are no clips or frames, or a side is shorter than 16 pixels.
+        InputError: if there are no clips or frames, a side is shorter than 16 pixels, or a rate is below
+            `fps` or makes of the motion no whole number of frames.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class WorldSource:
         held_out: bool = False,
         caption: Told = "short",
         references: bool = False,
+        rates: Sequence[float] = (),
     ):
         for name, value, least in (
             ("clips", clips, 1),
@@ -64,6 +69,12 @@ class WorldSource:
         if caption not in get_args(Told):
             told = ", ".join(get_args(Told))
             raise InputError(f"caption is {caption!r}, but must be one of {told}.")
+        for rate in rates:
+            if rate < fps or ((frames - 1) * rate / fps) % 1:
+                raise InputError(
+                    f"rates has {rate:g}, but must have {fps:g} or more, at which the motion of {frames} "
+                    "frames takes a whole number of them"
+                )
         self.level = level
         self._clips = clips
         self._frames = frames
@@ -74,6 +85,7 @@ class WorldSource:
         self._held_out = held_out
         self._caption: Told = caption
         self.references = references
+        self.rates = tuple(rates)
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +101,7 @@ class WorldSource:
             self._held_out,
             self._caption,
             *(["references"] if self.references else []),
+            *self.rates,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -96,6 +109,11 @@ class WorldSource:
     def told(self) -> Told:
         """Which caption goes with a clip."""
         return self._caption
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of a clip that shows all of its motion."""
+        return self._fps
 
     def __len__(self) -> int:
         return self._clips
@@ -110,19 +128,28 @@ class WorldSource:
             raise IndexError(f"clip {index} of a source of {self._clips}")
         return self.level.scene(np.random.default_rng((self._seed, index)), self._held_out)
 
+    def rate(self, index: int) -> float:
+        """Frames per second of clip `index`."""
+        if not self.rates:
+            return self._fps
+        return float(np.random.default_rng((self._seed, index, len(self.rates))).choice(self.rates))
+
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without drawing it."""
         return getattr(self.level.describe(self.scene(index)), self._caption)
 
     def __getitem__(self, index: int) -> Clip:
         scene = self.scene(index)
-        rendering = self.level.render(scene, self._frames, self._height, self._width)
+        fps = self.rate(index)
+        whole = 1 + round((self._frames - 1) * fps / self._fps)  # of these, the clip shows the first
+        rendering = self.level.render(scene, whole, self._height, self._width)
+        cameras = rendering.cameras
         return Clip(
             id=f"{self.level.name}-{self._seed}-{'held-' if self._held_out else ''}{index:06d}",
-            pixels=rendering.pixels,
-            fps=self._fps,
+            pixels=rendering.pixels[:, : self._frames],
+            fps=fps,
             caption=getattr(self.level.describe(scene), self._caption),
-            cameras=rendering.cameras,
+            cameras=None if cameras is None else cameras.at(range(self._frames)),
             references=self._portraits(scene) if self.references else None,
         )
 
