@@ -103,7 +103,7 @@ class StepRace:
         self.state = TrainState(self.denoiser, wrapped, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else
-        generator = step_generator(self.seed, 0, self.engine.rank, self.engine.device)
+        generator = step_generator(self.seed, 0, self.engine.mesh.data_rank, self.engine.device)
         self.signals = self.denoiser.signals(batch)
         self.at = self.objective.draw(batch.latents, generator)
 

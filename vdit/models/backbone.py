@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vdit.nn.rope import Rotation
 from vdit.types import DenoiserInput, InputError, Kept, Slot
 
-__all__ = ["Stream", "Transformer", "VideoBackbone"]
+__all__ = ["Stream", "Transformer", "VideoBackbone", "rows_of"]
 
 Value = TypeVar("Value")
 
@@ -44,6 +44,20 @@ class Stream:
     def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """What `compute` gives, from an earlier evaluation if there was one."""
         return compute() if self.kept is None else self.kept.once(key, compute)
+
+    def part(self, start: int, stop: int) -> Self:
+        """What blocks share for the tokens from `start` to `stop`; what says of all keys stays whole."""
+        return replace(
+            self,
+            vector=self.vector if self.row is not None else rows_of(self.vector, start, stop),
+            rotation=rows_of(self.rotation, start, stop),
+            row=None if self.row is None else self.row[start:stop],
+        )
+
+
+def rows_of(values: Tensor, start: int, stop: int) -> Tensor:
+    """The rows of some tokens, `b n ...`; the one row, `b 1 ...`, that serves them all."""
+    return values if values.shape[1] == 1 else values[:, start:stop]
 
 
 class VideoBackbone(nn.Module, ABC):

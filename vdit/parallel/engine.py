@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vdit.parallel.mesh import Mesh
+from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.types import InputError
 
 __all__ = ["Engine", "Parallel"]
@@ -22,6 +24,8 @@ class Parallel:
         devices: processes on each node, one a device.
         nodes: machines.
         strategy: ddp keeps a copy of the weights on every device; auto is one device or ddp.
+        sequence: processes that share the tokens of a clip and exchange heads (Ulysses); it must divide the
+            heads, and all processes of the run.
         precision: 32-true, or bf16-mixed: float32 weights, bfloat16 arithmetic.
     """
 
@@ -29,11 +33,16 @@ class Parallel:
     devices: int = 1
     nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
+    sequence: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise InputError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
+        if self.sequence < 1 or self.devices * self.nodes % self.sequence:
+            raise InputError(
+                f"sequence {self.sequence} does not divide the run's {self.devices * self.nodes} processes"
+            )
 
 
 class Engine:
@@ -59,25 +68,21 @@ class Engine:
             asked = f"accelerator {parallel.accelerator}, devices {parallel.devices}"
             raise InputError(f"this machine cannot give what parallel asks for ({asked}): {error}") from error
         self._fabric.launch()
+        self.mesh = Mesh(self._fabric.global_rank, self._fabric.world_size, parallel.sequence)
 
     @property
     def device(self) -> torch.device:
         return self._fabric.device
 
     @property
-    def rank(self) -> int:
-        """This process among all of the run."""
-        return self._fabric.global_rank
-
-    @property
-    def world(self) -> int:
-        """Processes in the run."""
-        return self._fabric.world_size
-
-    @property
     def main(self) -> bool:
         """Whether this process writes files and prints."""
         return self._fabric.is_global_zero
+
+    def spread(self, module: nn.Module) -> None:
+        """Have transformers share the tokens of a clip, where the run does. Raises as `spread_tokens`."""
+        if self.mesh.sequence > 1:
+            spread_tokens(module, sequence_group(self.mesh))
 
     def setup(
         self, module: nn.Module, optimizer: torch.optim.Optimizer
@@ -104,11 +109,11 @@ class Engine:
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""
-        return value if self.world == 1 else self._fabric.all_reduce(value, reduce_op="mean")  # pyright: ignore
+        return value if self.mesh.world == 1 else self._fabric.all_reduce(value, reduce_op="mean")  # pyright: ignore
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up on any rank."""
-        if self.world == 1:
+        if self.mesh.world == 1:
             return flag
         up = torch.tensor(float(flag), device=self.device)
         return bool(self._fabric.all_reduce(up, reduce_op="sum") > 0)  # pyright: ignore

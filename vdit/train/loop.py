@@ -139,7 +139,7 @@ def optimise(
     seed: int,
 ) -> StepRecord:
     """One optimiser step: gradients of `loop.accumulate` micro-batches, checked, clipped, applied."""
-    generator = step_generator(seed, state.step, engine.rank, engine.device)
+    generator = step_generator(seed, state.step, engine.mesh.data_rank, engine.device)
     ids: list[str] = []
     outputs: list[StepOutput] = []
     for micro in range(loop.accumulate):

@@ -1,11 +1,12 @@
 """What the blocks of Wan's transformers share: everything but the tokens they rewrite."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.models.backbone import Stream
+from vdit.models.backbone import Stream, rows_of
 
 __all__ = ["WanStream"]
 
@@ -23,3 +24,7 @@ class WanStream(Stream):
     rows: Float[Tensor, "b #n six d"]
     image: Float[Tensor, "b k d"] | None
     hints: tuple[Float[Tensor, "b n d"], ...] = ()
+
+    def part(self, start: int, stop: int) -> Self:
+        hints = tuple(rows_of(hint, start, stop) for hint in self.hints)
+        return replace(super().part(start, stop), rows=rows_of(self.rows, start, stop), hints=hints)

@@ -1,0 +1,30 @@
+"""Processes that talk over gloo, started by a test and joined by it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+__all__ = ["run_ranks"]
+
+
+def run_ranks(work: Callable[..., Any], world: int, folder: Path, *args: Any) -> None:
+    """Call `work(rank, world, *args)` in `world` processes that form a group; where one fails, the test does.
+
+    `work` must be importable: it lives in a module beside this one.
+    """
+    store = folder / "store"
+    store.unlink(missing_ok=True)
+    mp.spawn(_begin, (work, world, str(store), args), nprocs=world)
+
+
+def _begin(rank: int, work: Callable[..., Any], world: int, store: str, args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        work(rank, world, *args)
+    finally:
+        dist.destroy_process_group()
