@@ -9,6 +9,7 @@ from einops import rearrange
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.models.backbone import Stream, Transformer
 from vdit.models.native.dit import NativeDiT
 from vdit.text.encoder import TextEncoder, pad
@@ -111,18 +112,16 @@ def test_conditions_are_hidden_as_often_as_asked(drop: float):
     count = 4000
     model = denoiser(drop)
     signals = model.signals(batch(count))
-    [hidden] = model.drawn(batch(count), torch.Generator().manual_seed(0))
+    [hidden] = model.drawn(batch(count), Draws(0))
     rate = (hidden.values.abs().amax((1, 2)) == 0).float().mean().item()
     assert abs(rate - drop) <= 4 * math.sqrt(drop * (1 - drop) / count)
     shown = hidden.values.abs().amax((1, 2)) > 0
     assert torch.equal(hidden.values[shown], signals[0].values[shown])
 
 
-def test_what_is_hidden_is_a_function_of_the_generator():
+def test_what_is_hidden_is_a_function_of_the_draws():
     model = denoiser(0.5)
-    first, again, other = (
-        model.drawn(batch(64), torch.Generator().manual_seed(seed))[0].values for seed in (0, 0, 1)
-    )
+    first, again, other = (model.drawn(batch(64), Draws(seed))[0].values for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -131,7 +130,7 @@ def test_two_conditions_are_hidden_independently():
     backbone = denoiser().backbone
     conditions: list[Condition] = [Caption(Lengths(), 0.5), Caption(Lengths(), 0.5)]
     model = Denoiser(backbone, conditions)
-    hidden = model.drawn(batch(400), torch.Generator().manual_seed(0))
+    hidden = model.drawn(batch(400), Draws(0))
     a, b = ((tokens.values.abs().amax((1, 2)) == 0) for tokens in hidden)
     assert 0.15 < (a & b).float().mean() < 0.35
 

@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.conditions.condition import Condition, Featured, Known
+from vdit.draws import Draws
 from vdit.models.backbone import VideoBackbone
 from vdit.types import ClipBatch, DenoiserInput, Kept
 
@@ -55,9 +56,9 @@ class Denoiser(nn.Module):
         return tuple(condition.signal(batch) for condition in self._listeners())
 
     @torch.no_grad()
-    def drawn(self, batch: ClipBatch, generator: Generator) -> Signals:
+    def drawn(self, batch: ClipBatch, draws: Draws) -> Signals:
         """What training asks for: each condition is hidden from each clip with a probability of its own."""
-        return tuple(condition.drawn(batch, generator) for condition in self._listeners())
+        return tuple(condition.drawn(batch, draws) for condition in self._listeners())
 
     def known(self, signals: Signals) -> Known | None:
         """The latents that conditions make known, if any does; where several do, those of the last."""

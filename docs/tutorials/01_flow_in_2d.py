@@ -24,6 +24,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vdit.draws import Draws
 from vdit.flow.noise import LogitNormal, Uniform
 from vdit.flow.objective import FlowMatching, noised
 from vdit.flow.solver import Euler, Heun, Solver, schedule
@@ -79,8 +80,8 @@ def train(network: Velocity, objective: FlowMatching, generator: torch.Generator
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING_STEPS)
     losses = []
-    for _ in range(TRAINING_STEPS):
-        at = objective.draw(two_moons(BATCH, generator), generator)
+    for number in range(TRAINING_STEPS):
+        at = objective.draw(two_moons(BATCH, generator), Draws(number))
         loss = objective.loss(network(at.x, at.sigma), at).mean()
         loss.backward()
         optimizer.step()
@@ -113,7 +114,7 @@ def loss_at(network: Velocity, objective: FlowMatching, sigma: float) -> float:
 # ---- the lesson -----------------------------------------------------------------------------------------
 
 
-def show_noise_levels(generator: torch.Generator) -> None:
+def show_noise_levels() -> None:
     print("2. Which sigmas training visits: share of 10,000 draws in each fifth of [0, 1]")
     levels = [
         ("Uniform()", Uniform()),
@@ -121,7 +122,7 @@ def show_noise_levels(generator: torch.Generator) -> None:
         ("LogitNormal(shift=3)", LogitNormal(shift=3.0)),
     ]
     for name, distribution in levels:
-        share = torch.histc(distribution.sample(10_000, generator), bins=5, min=0, max=1) / 10_000
+        share = torch.histc(distribution.sample(10_000, Draws(0)), bins=5, min=0, max=1) / 10_000
         print(f"   {name:22}" + "".join(f"{value:7.0%}" for value in share.tolist()))
     print(
         "   Near 0 the best answer is minus the point, near 1 the noise less the mean of the data: little to"
@@ -213,7 +214,7 @@ def main() -> None:
         print(f"   sigma {sigma:.1f}   x {x}   velocity {v}")
     print()
 
-    show_noise_levels(generator)
+    show_noise_levels()
 
     network, objective = Velocity(), FlowMatching(LogitNormal())
     before = [loss_at(network, objective, sigma) for sigma in (0.1, 0.5, 0.9)]

@@ -35,6 +35,7 @@ from vdit.codecs.native.codec import NativeCodec
 from vdit.conditions.caption import Caption
 from vdit.data.stack import LatentClip, stack
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.eval.psnr import psnr
 from vdit.eval.sigma_loss import sigma_loss
 from vdit.flow.noise import LogitNormal
@@ -136,14 +137,14 @@ def one_step(source: WorldSource, codec: NativeCodec, denoiser: Denoiser, seed: 
         f"   text/encoder.py      tokens b n d {of(tokens.values)}, real ones {tokens.mask.sum(1).tolist()}"
     )
 
-    generator = torch.Generator().manual_seed(seed)
-    signals = denoiser.drawn(batch, generator)
+    draws = Draws(seed)
+    signals = denoiser.drawn(batch, draws)
     hidden = [i for i in range(len(batch)) if not torch.equal(signals[0].mask[i], tokens.mask[i])]
     print(f"   conditions/caption   captions hidden in this step: {hidden or 'none'}")
 
     objective = FlowMatching(LogitNormal())
     assert batch.latents is not None  # stacked from clips that carry latents
-    at = objective.draw(batch.latents, generator)
+    at = objective.draw(batch.latents, draws)
     print(f"   flow/objective.py    sigma {[round(s, 2) for s in at.sigma.tolist()]}, x_sigma {of(at.x)}")
 
     velocity = denoiser(at.x, at.sigma, signals)
@@ -157,10 +158,10 @@ def one_step(source: WorldSource, codec: NativeCodec, denoiser: Denoiser, seed: 
 
 
 def same_as_the_loop(source: WorldSource, codec: NativeCodec, denoiser: Denoiser, seed: int) -> float:
-    """The loss of the step that `train.py` takes, on the same batch with the same generator."""
+    """The loss of the step that `train.py` takes, on the same batch with the same draws."""
     batch = stack([latent_clip(source[i], codec) for i in range(4)])
     step = FlowStep(denoiser, FlowMatching(LogitNormal()))
-    return step(denoiser, batch, torch.Generator().manual_seed(seed)).loss.mean().item()
+    return step(denoiser, batch, Draws(seed)).loss.mean().item()
 
 
 # ---- 3. many steps on one clip ----------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def overfit(denoiser: Denoiser, batch: ClipBatch) -> None:
     started = time.perf_counter()
     for number in range(STEPS):
         set_learning_rate(optimizer.param_groups, learning_rate(optim, number, STEPS))
-        loss = step(denoiser, batch, torch.Generator().manual_seed(number)).loss.mean()
+        loss = step(denoiser, batch, Draws(number)).loss.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), optim.clip_norm)
         optimizer.step()

@@ -28,6 +28,7 @@ from torch import Tensor
 from vdit.commands.trained import load_trained
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.eval.psnr import psnr
 from vdit.flow.noise import LogitNormal
 from vdit.flow.objective import FlowMatching
@@ -105,7 +106,7 @@ def train_small() -> Subject:
         generator = torch.Generator().manual_seed(number)
         chosen = torch.randint(len(latents), (BATCH,), generator=generator).tolist()
         set_learning_rate(optimizer.param_groups, learning_rate(optim, number, TRAINING_STEPS))
-        loss = step(denoiser, stack([latents[i] for i in chosen]), generator).loss.mean()
+        loss = step(denoiser, stack([latents[i] for i in chosen]), Draws(number)).loss.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), optim.clip_norm)
         optimizer.step()

@@ -32,6 +32,7 @@ from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.data.stack import LatentClip, stack
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.eval.frame_score import score_frames
 from vdit.flow.noise import LogitNormal
 from vdit.flow.objective import FlowMatching
@@ -85,7 +86,7 @@ def shown(denoiser: Denoiser, frames: KnownFrames, items: Sequence[LatentClip]) 
     batch = stack(items[:3])
     assert batch.latents is not None
     signal = frames.shown(frames.whole(batch), [[], [0], [0, LAST]])
-    at = FlowMatching(LogitNormal()).draw(batch.latents, torch.Generator().manual_seed(0))
+    at = FlowMatching(LogitNormal()).draw(batch.latents, Draws(0))
     seen: dict[str, object] = {}
     forward = denoiser.backbone.forward
     denoiser.backbone.forward = lambda inputs: seen.update(vars(inputs)) or forward(inputs)
@@ -133,7 +134,7 @@ def train(denoiser: Denoiser, items: Sequence[LatentClip]) -> None:
         generator = torch.Generator().manual_seed(number)
         some = torch.randint(len(items), (BATCH,), generator=generator).tolist()
         set_learning_rate(optimizer.param_groups, learning_rate(optim, number, STEPS))
-        loss = step(denoiser, stack([items[i] for i in some]), generator).loss.mean()
+        loss = step(denoiser, stack([items[i] for i in some]), Draws(number)).loss.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), optim.clip_norm)
         optimizer.step()

@@ -19,11 +19,13 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny_codec() -> Callable[..., NativeCodec]:
-    """`tiny_codec(seed=0, **settings)`: 4x4x4 by default."""
+    """`tiny_codec(seed=0, fresh=False, **settings)`: 4x4x4 by default; fresh is as training begins."""
 
-    def build(seed: int = 0, **changed) -> NativeCodec:
+    def build(seed: int = 0, fresh: bool = False, **changed) -> NativeCodec:
         torch.manual_seed(seed)
         codec = NativeCodec(**(TINY | changed))
+        if fresh:
+            return codec.requires_grad_(False).eval()
         with torch.no_grad():
             for p in codec.parameters():
                 p.add_(0.1 * torch.randn(p.shape))

@@ -12,6 +12,7 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.flow.noise import Uniform
 from vdit.flow.objective import FlowMatching, noised
 from vdit.models.native.dit import NativeDiT
@@ -170,10 +171,10 @@ def test_training_draws_places_as_often_as_asked(codec: TiledCodec):
     assert {len(KnownFrames(drop=0.5).frames_drawn(row, 17)) for row in numbers} == {0, 1}
 
 
-def test_what_is_drawn_is_a_function_of_the_generator(codec: TiledCodec):
+def test_what_is_drawn_is_a_function_of_the_draws(codec: TiledCodec):
     condition = KnownFrames(ALL)
     batch = in_training(condition, codec, clips(17))
-    signals = [condition.drawn(batch, torch.Generator().manual_seed(seed)) for seed in (0, 0, *range(1, 9))]
+    signals = [condition.drawn(batch, Draws(seed)) for seed in (0, 0, *range(1, 9))]
     assert torch.equal(signals[0].known, signals[1].known)
     assert torch.equal(signals[0].images.latents, signals[1].images.latents)
     assert len({(str(each.known), each.images.mask.sum()) for each in signals}) > 3
@@ -245,10 +246,10 @@ def test_a_step_reads_features_and_hides_them(codec: TiledCodec):
     backbone = Backbone(latent_channels=4, text_width=6, width=24, hidden=32, heads=2, depth=1)
     denoiser = Denoiser(backbone, [condition])
     step = FlowStep(denoiser, FlowMatching(Uniform()))
-    step(denoiser, batch, torch.Generator().manual_seed(0))
+    step(denoiser, batch, Draws(0))
     torch.testing.assert_close(seen[0].latents[:, :, 0], batch.latents[:, :, 0])
     condition.drop = 1.0
-    step(denoiser, batch, torch.Generator().manual_seed(0))
+    step(denoiser, batch, Draws(0))
     assert not torch.allclose(seen[1].latents[:, :, 0], batch.latents[:, :, 0], atol=1e-2)
 
 
@@ -264,7 +265,7 @@ def test_a_beginning_can_be_shown_with_noise_and_comes_back_clean(codec: TiledCo
     torch.testing.assert_close(inputs.latents[:, :, :2], 0.7 * clean + 0.3 * batch.latents[:, :, :2])
     torch.testing.assert_close(clean, condition.signal(batch).latents[:, :, :2])
     assert not inputs.latents[:, :, 2].any()
-    drawn = condition.drawn(in_training(condition, codec, clips()), torch.Generator().manual_seed(0))
+    drawn = condition.drawn(in_training(condition, codec, clips()), Draws(0))
     assert ((drawn.level > 0) & (drawn.level <= 0.2)).all()
     assert drawn.level[0] != drawn.level[1]
     assert drawn.noise.std() == pytest.approx(1, abs=0.2)

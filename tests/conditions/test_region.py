@@ -11,6 +11,7 @@ from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.conditions.region import KnownRegion
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.models.native.dit import NativeDiT
 from vdit.sample.sampler import Sampler, Sampling, Wish
 from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Repaint
@@ -71,7 +72,7 @@ def test_training_hides_rectangles_of_some_clips(codec: TiledCodec):
     condition = KnownRegion(drop=0.5)
     latents = torch.zeros(400, 4, 3, 8, 8)
     batch = ClipBatch(("a",) * 400, ("",) * 400, torch.ones(400), latents=latents)
-    known = condition.drawn(batch, torch.Generator().manual_seed(0)).known[:, 0, 0]
+    known = condition.drawn(batch, Draws(0)).known[:, 0, 0]
     shown = known.flatten(1).any(1)
     assert shown.float().mean() == pytest.approx(0.5, abs=0.08)
     hidden = ~known[shown]
@@ -79,7 +80,7 @@ def test_training_hides_rectangles_of_some_clips(codec: TiledCodec):
     assert torch.equal(hidden, rows[:, :, None] & columns[:, None])  # rectangles
     assert set(rows.sum(1).tolist()) == set(columns.sum(1).tolist()) == {2, 3, 4, 5, 6}
     assert hidden.any(0).all()
-    none = KnownRegion(drop=1.0).drawn(batch, torch.Generator())
+    none = KnownRegion(drop=1.0).drawn(batch, Draws(0))
     assert none.known.shape == (400, 1, 1, 1, 1)
     assert not none.known.any()
 

@@ -14,14 +14,21 @@ def losses(run: Path) -> list[float]:
     return [row["loss"] for row in rows if row["kind"] == "train"]
 
 
-def test_two_processes_that_share_clips_train_as_one_does(
-    flow_run, flow_config, begin, finish, tmp_path: Path
+@pytest.mark.parametrize(
+    ("devices", "sequence"),
+    [(2, 1), (2, 2), pytest.param(4, 2, marks=pytest.mark.slow)],
+    ids=["clips apart", "clips shared", "both"],
+)
+def test_several_processes_train_as_one_does(
+    flow_run, flow_config, begin, finish, tmp_path: Path, devices: int, sequence: int
 ):
-    together = tmp_path / "together"
-    finish(begin(flow_config, together, "--parallel.devices", "2", "--parallel.sequence", "2"))
-    assert losses(together) == pytest.approx(losses(flow_run), rel=1e-4)
+    """They see the same clips, noise and sigmas; only the order of sums differs."""
+    run = tmp_path / "run"
+    options = ["--parallel.devices", str(devices), "--parallel.sequence", str(sequence)]
+    finish(begin(flow_config, run, *options))
+    assert losses(run) == pytest.approx(losses(flow_run), rel=1e-4)
     ours, theirs = (
-        read_tensors(next(run.glob("checkpoints/*40/model.safetensors"))) for run in (together, flow_run)
+        read_tensors(next(folder.glob("checkpoints/*40/model.safetensors"))) for folder in (run, flow_run)
     )
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

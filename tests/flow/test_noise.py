@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vdit.draws import Draws
 from vdit.flow.noise import LogitNormal, NoiseLevels, Uniform
 from vdit.types import InputError
 
@@ -37,7 +38,7 @@ def test_quantiles_of_the_logit_normal():
 
 
 def test_shifting_a_logit_normal_moves_its_mean():
-    seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
+    seeds = [Draws(0) for _ in range(2)]
     shifted = LogitNormal(0.0, 1.0, shift=3.0).sample(64, seeds[0])
     torch.testing.assert_close(shifted, LogitNormal(math.log(3.0), 1.0).sample(64, seeds[1]))
 
@@ -45,9 +46,9 @@ def test_shifting_a_logit_normal_moves_its_mean():
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_a_batch_has_one_sigma_from_each_slice(levels: NoiseLevels, count: int):
-    generator = torch.Generator().manual_seed(0)
+    draws = Draws(0)
     for _ in range(20):
-        sigma = levels.sample(count, generator)
+        sigma = levels.sample(count, draws)
         assert ((sigma > 0) & (sigma < 1)).all()
         slices = (probability(levels, sigma) * count + 1e-4).floor().sort().values
         off = slices - torch.arange(count)
@@ -58,10 +59,10 @@ def test_a_batch_has_one_sigma_from_each_slice(levels: NoiseLevels, count: int):
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("count", [1, 4])
 def test_slicing_leaves_the_distribution_of_every_place_as_it_is(levels: NoiseLevels, count: int):
-    generator, draws = torch.Generator().manual_seed(1), 4000
-    u = probability(levels, torch.stack([levels.sample(count, generator) for _ in range(draws)]))
+    draws, times = Draws(1), 4000
+    u = probability(levels, torch.stack([levels.sample(count, draws) for _ in range(times)]))
     for place in range(count):
-        assert distance_from_uniform(u[:, place]) < 1.63 / math.sqrt(draws)  # the 1 % point
+        assert distance_from_uniform(u[:, place]) < 1.63 / math.sqrt(times)  # the 1 % point
     if count > 1:
         assert torch.corrcoef(u.mT)[0, 1] < -0.2  # places avoid each other: the slices are shuffled
         assert u.mean(1).std() < 0.6 * math.sqrt(1 / 12 / count)  # and the batch varies less
@@ -72,8 +73,8 @@ def test_the_test_of_distributions_can_fail():
     assert distance_from_uniform(u) < 1.63 / math.sqrt(4000) < distance_from_uniform(u**1.1)
 
 
-def test_sigmas_are_a_function_of_the_generator():
-    first, again, other = (LogitNormal().sample(8, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+def test_sigmas_are_a_function_of_the_draws():
+    first, again, other = (LogitNormal().sample(8, Draws(s)) for s in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vdit.draws import Draws
 from vdit.flow.noise import LogitNormal, NoiseLevels, Uniform
 from vdit.flow.objective import FlowMatching, Noised
 from vdit.flow.weight import Even, InverseVariance, SigmaWeight, mean_weight
@@ -42,7 +43,7 @@ def test_a_negative_power_is_refused():
 @pytest.mark.parametrize("weight", WEIGHTS, ids=lambda weight: type(weight).__name__)
 @pytest.mark.parametrize("levels", LEVELS, ids=lambda levels: type(levels).__name__)
 def test_what_training_draws_weighs_1_on_average(weight: SigmaWeight, levels: NoiseLevels):
-    sigma = levels.sample(200_000, torch.Generator().manual_seed(0))
+    sigma = levels.sample(200_000, Draws(0))
     weighted = FlowMatching(levels, weight).weighted(torch.ones(len(sigma)), sigma)
     assert weighted.mean().item() == pytest.approx(1, abs=1e-3)
     assert mean_weight(Even(), levels) == 1

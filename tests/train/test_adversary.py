@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.codecs.critic import PatchCritic
 from vdit.codecs.native.codec import NativeCodec
+from vdit.draws import Draws
 from vdit.train.adversary import AdversarialStep, Adversary, Contest
 from vdit.train.codec_step import CodecLoss, CodecStep, Lengths
 from vdit.types import ClipBatch, InputError
@@ -29,8 +30,8 @@ def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def seed() -> Generator:
-    return Generator().manual_seed(0)
+def seed() -> Draws:
+    return Draws(0)
 
 
 def test_a_critic_has_an_opinion_on_every_patch_of_clips_and_images():
@@ -91,7 +92,7 @@ def test_a_critic_that_is_fooled_less_says_so():
     optimizer = torch.optim.AdamW(both.critic.parameters(), lr=3e-3)
     metrics = []
     for done in range(60):
-        out = step(both, clips, Generator().manual_seed(done), done)
+        out = step(both, clips, Draws(done), done)
         optimizer.zero_grad()
         out.loss.mean().backward()
         optimizer.step()
@@ -104,7 +105,7 @@ def test_lengths_of_one_frame_and_of_several_go_through():
     both, clips = contest()
     step = AdversarialStep(LOSS, Lengths({1: 1.0, 5: 1.0}), Adversary(both.critic, alone=0))
     for number in range(6):
-        assert step(both, clips, Generator().manual_seed(number)).loss.isfinite().all()
+        assert step(both, clips, Draws(number)).loss.isfinite().all()
 
 
 @pytest.mark.parametrize("part", ["codec", "critic"])

@@ -4,9 +4,10 @@ from typing import Literal
 import pytest
 import torch
 from einops import rearrange
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vdit.codecs.native.codec import NativeCodec
+from vdit.draws import Draws
 from vdit.eval.perceptual import PerceptualDistance
 from vdit.train.codec_step import CodecLoss, CodecStep, Lengths
 from vdit.types import ClipBatch, InputError
@@ -26,8 +27,8 @@ def test_a_codec_step_is_an_error_of_pixels_and_a_little_kl(pixels: Literal["squ
     codec, clips = tiny_codec()
     assert clips.pixels is not None
     step = CodecStep(CodecLoss(pixels, kl=0.1), WHOLE)
-    out = step(codec, clips, torch.Generator().manual_seed(0))
-    again, posterior = codec(clips.pixels, torch.Generator().manual_seed(0))
+    out = step(codec, clips, Draws(0))
+    again, posterior = codec(clips.pixels, Draws(0))
     error = again - clips.pixels
     squared = error.square().mean((1, 2, 3, 4))
     of_pixels = squared if pixels == "squared" else error.abs().mean((1, 2, 3, 4))
@@ -37,7 +38,7 @@ def test_a_codec_step_is_an_error_of_pixels_and_a_little_kl(pixels: Literal["squ
     assert out.metrics.keys() == {"squared_error", "kl"}
     assert not any(value.requires_grad for value in out.metrics.values())
     with pytest.raises(InputError, match="a codec step needs pixels"):
-        step(codec, replace(clips, pixels=None), torch.Generator())
+        step(codec, replace(clips, pixels=None), Draws(0))
 
 
 class Brightness(PerceptualDistance):
@@ -60,7 +61,7 @@ def test_looks_count_on_as_many_frames_as_are_asked_for_and_move_the_codec():
     found = {}
     for weight in (0.0, 2.0):
         loss = CodecLoss(kl=0.0, perceptual=judge, perceptual_weight=weight, perceptual_frames=3)
-        found[weight] = CodecStep(loss, WHOLE)(codec, clips, torch.Generator().manual_seed(0))
+        found[weight] = CodecStep(loss, WHOLE)(codec, clips, Draws(0))
         assert judge.shown == 3
     extra = found[2.0].loss - found[0.0].loss
     torch.testing.assert_close(extra.mean(), 2 * found[2.0].metrics["perceptual"])
@@ -68,7 +69,7 @@ def test_looks_count_on_as_many_frames_as_are_asked_for_and_move_the_codec():
     extra.mean().backward()
     assert codec.linear.to_block.bias.grad is not None
     every = CodecLoss(perceptual=judge, perceptual_frames=99)
-    CodecStep(every, WHOLE)(codec, clips, torch.Generator().manual_seed(0))
+    CodecStep(every, WHOLE)(codec, clips, Draws(0))
     assert judge.shown == 5
 
 
@@ -88,7 +89,7 @@ def test_weights_that_mean_nothing_are_refused(settings: dict, told: str):
 def test_lengths_come_as_often_as_asked_and_use_the_clip():
     lengths, pixels = Lengths({1: 0.5, 4: 1.5, 3: 1.0}), torch.arange(6.0).view(1, 1, 6, 1, 1)
     pixels = torch.cat([pixels, pixels + 10]).expand(2, 3, 6, 2, 2)
-    seen = [lengths.cut(pixels, Generator().manual_seed(seed)) for seed in range(600)]
+    seen = [lengths.cut(pixels, Draws(seed)) for seed in range(600)]
     counts = {n: sum(clip.shape[2] == n for clip in seen) for n in (1, 3, 4)}
     assert sum(counts.values()) == 600
     for n, share in ((1, 1 / 6), (3, 1 / 3), (4, 1 / 2)):
@@ -99,9 +100,9 @@ def test_lengths_come_as_often_as_asked_and_use_the_clip():
         assert {int(clip[0, 0, 0, 0, 0]) for clip in these} == starts
     for clip in seen:
         torch.testing.assert_close(clip.diff(dim=2), torch.ones_like(clip.diff(dim=2)))  # frames in a row
-    assert torch.equal(lengths.cut(pixels, Generator().manual_seed(3)), seen[3])
-    assert WHOLE.cut(pixels, Generator()) is pixels
-    assert Lengths({9: 1.0}).cut(pixels, Generator()).shape[2] == 6  # shorter clips stay whole
+    assert torch.equal(lengths.cut(pixels, Draws(3)), seen[3])
+    assert WHOLE.cut(pixels, Draws(0)) is pixels
+    assert Lengths({9: 1.0}).cut(pixels, Draws(0)).shape[2] == 6  # shorter clips stay whole
 
 
 @pytest.mark.parametrize("shares", [{0: 1.0}, {5: 0.0}, {5: float("nan")}, {1: -1.0}])
@@ -116,7 +117,7 @@ def test_a_codec_step_sees_the_lengths_it_is_given_and_answers_for_each_clip():
     codec.register_forward_pre_hook(lambda _, arguments: shapes.append(tuple(arguments[0].shape[:3])))
     step = CodecStep(CodecLoss(), Lengths({1: 1.0, 5: 1.0}))
     for seed in range(12):
-        assert step(codec, clips, Generator().manual_seed(seed)).loss.shape == (2,)
+        assert step(codec, clips, Draws(seed)).loss.shape == (2,)
     assert set(shapes) == {(10, 3, 1), (2, 3, 5)}
 
 
@@ -128,10 +129,10 @@ def test_the_loss_of_a_clip_is_the_mean_over_what_was_cut_out_of_it():
     posterior = codec.posterior(images)
     again = codec.reconstruct(codec.disturbed(posterior, after_two_draws()))
     expected = rearrange((again - images).square().mean((1, 2, 3, 4)), "(b t) -> b t", t=5).mean(1)
-    torch.testing.assert_close(step(codec, clips, Generator().manual_seed(0)).loss, expected)
+    torch.testing.assert_close(step(codec, clips, Draws(0)).loss, expected)
 
 
-def after_two_draws() -> Generator:
-    generator = Generator().manual_seed(0)
-    torch.rand(2, generator=generator)
-    return generator
+def after_two_draws() -> Draws:
+    draws = Draws(0)
+    draws.same(2)
+    return draws

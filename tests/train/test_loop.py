@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from vdit.draws import Draws
+from vdit.parallel.mesh import Mesh
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.loop import Loop, NonFinite, fit, optimise
 from vdit.train.optim import Optim, learning_rate
-from vdit.train.state import StepRecord, TrainState, step_generator
+from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import StepOutput
 from vdit.train.stop import StopRequest
 from vdit.types import InputError
@@ -86,7 +88,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 
 def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step, ready):
     with loader(2) as batches:
-        apart = [step(ready()[1], next(batches), torch.Generator()).metrics["largest"] for _ in range(2)]
+        apart = [step(ready()[1], next(batches), Draws(0)).metrics["largest"] for _ in range(2)]
     state, module = ready()
     with loader(2) as batches:
         loop = Loop(steps=1, batch=2, accumulate=2)
@@ -112,9 +114,9 @@ def assert_stopped_before_the_step(
     watch, checkpoints = Watch(), Checkpoints(tmp_path, keep=1)
     before: list[dict] = []
 
-    def watched(module: nn.Module, batch, generator, done) -> StepOutput:
+    def watched(module: nn.Module, batch, draws, done) -> StepOutput:
         before[:] = [snapshot(state)]
-        return step(module, batch, generator, done)
+        return step(module, batch, draws, done)
 
     loop = Loop(steps=8, batch=4)
     with pytest.raises(NonFinite, match=says) as stopped:
@@ -146,7 +148,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(
 
 
 def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, ready, snapshot, tmp_path: Path):
-    def flat(module: nn.Module, batch, generator, done) -> StepOutput:
+    def flat(module: nn.Module, batch, draws, done) -> StepOutput:
         return StepOutput((module(batch.latents.flatten(1)) * 0).abs().sum(1).sqrt())  # sqrt' at 0
 
     with loader(4) as batches:
@@ -200,10 +202,10 @@ def test_going_on_from_a_checkpoint_is_going_on(engine, loader, step, ready, sna
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_randomness_is_a_function_of_seed_step_and_rank():
+def test_randomness_is_a_function_of_seed_and_step_and_of_the_rank_beside_the_draws():
     def draw(seed: int, step: int, rank: int) -> tuple[float, float]:
-        generator = step_generator(seed, step, rank, torch.device("cpu"))
-        return torch.rand((), generator=generator).item(), torch.rand(()).item()
+        draws = step_draws(seed, step, Mesh(rank, 5, 1), torch.device("cpu"))
+        return draws.uniform(1).item(), torch.rand(()).item()
 
     places = [(seed, step, rank) for seed in range(3) for step in range(40) for rank in range(5)]
     drawn = [draw(*place) for place in places]

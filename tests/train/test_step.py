@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vdit.conditions.caption import Caption
 from vdit.denoiser import Denoiser, Signals
+from vdit.draws import Draws
 from vdit.flow.noise import Uniform
 from vdit.flow.objective import FlowMatching
 from vdit.flow.weight import InverseVariance
@@ -58,20 +59,20 @@ def test_the_true_velocity_has_no_loss():
     assert clips.latents is not None
     step = FlowStep(denoiser(drop=0.0), FlowMatching(Uniform()))
     oracle = Oracle(clips.latents)
-    loss = step(oracle, clips, torch.Generator().manual_seed(0)).loss
+    loss = step(oracle, clips, Draws(0)).loss
     assert loss.shape == (6,)
     torch.testing.assert_close(loss, torch.zeros(6), atol=1e-4, rtol=0)
     assert len(oracle.asked[1].unique()) == 6
-    wrong = step(Oracle(-clips.latents), clips, torch.Generator().manual_seed(0)).loss
+    wrong = step(Oracle(-clips.latents), clips, Draws(0)).loss
     assert (wrong > 1).all()
 
 
-def test_a_flow_step_is_a_function_of_its_generator_and_hides_captions():
+def test_a_flow_step_is_a_function_of_its_draws_and_hides_captions():
     clips, step = batch(), FlowStep(denoiser(drop=0.5), FlowMatching(Uniform()))
     asked = []
     for seed in (0, 0, 1):
         oracle = Oracle(torch.zeros(()))
-        step(oracle, clips, torch.Generator().manual_seed(seed))
+        step(oracle, clips, Draws(seed))
         asked.append(oracle.asked)
     assert torch.equal(asked[0][0], asked[1][0])
     assert not torch.equal(asked[0][0], asked[2][0])
@@ -84,8 +85,7 @@ def test_a_flow_step_weighs_its_loss_by_sigma():
     assert clips.latents is not None
     plain, weighted = FlowMatching(Uniform()), FlowMatching(Uniform(), InverseVariance(2.0))
     loss, heavy = (
-        FlowStep(denoiser(0.0), objective)(oracle, clips, torch.Generator().manual_seed(0)).loss
-        for objective in (plain, weighted)
+        FlowStep(denoiser(0.0), objective)(oracle, clips, Draws(0)).loss for objective in (plain, weighted)
     )
     torch.testing.assert_close(heavy, weighted.weighted(loss, oracle.asked[1]))
     assert not torch.allclose(heavy, loss, rtol=0.1)
@@ -95,4 +95,4 @@ def test_a_flow_step_without_latents_is_refused():
     step = FlowStep(denoiser(0.0), FlowMatching(Uniform()))
     clips = ClipBatch(("a",), ("",), torch.ones(1), pixels=torch.zeros(1, 3, 1, 8, 8))
     with pytest.raises(InputError, match="a flow step needs latents: encode the clips"):
-        step(nn.Identity(), clips, torch.Generator())
+        step(nn.Identity(), clips, Draws(0))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.codecs.streaming import Memory
+from vdit.draws import Draws
 from vdit.types import InputError
 
 __all__ = ["Posterior", "VideoCodec"]
@@ -21,11 +22,9 @@ class Posterior(NamedTuple):
     mean: Float[Tensor, "b c t h w"]
     logvar: Float[Tensor, "b c t h w"]
 
-    def sample(self, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+    def sample(self, draws: Draws) -> Float[Tensor, "b c t h w"]:
         """mean + std * noise."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
+        noise = draws.normal(self.mean.shape, self.mean)
         return torch.addcmul(self.mean, torch.exp(0.5 * self.logvar), noise)
 
     def kl(self) -> Float[Tensor, "b"]:
@@ -96,16 +95,16 @@ class VideoCodec(nn.Module, ABC):
         """About how many numbers are in memory at once while t x h x w pixels are coded."""
 
     def forward(
-        self, pixels: Float[Tensor, "b 3 t h w"], generator: torch.Generator
+        self, pixels: Float[Tensor, "b 3 t h w"], draws: Draws
     ) -> tuple[Float[Tensor, "b 3 t h w"], Posterior]:
         """The training pass: a reconstruction from `disturbed` latents, and the posterior."""
         self.check_pixels(*pixels.shape[2:])
         posterior = self.posterior(pixels)
-        return self.reconstruct(self.disturbed(posterior, generator)), posterior
+        return self.reconstruct(self.disturbed(posterior, draws)), posterior
 
-    def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
+    def disturbed(self, posterior: Posterior, draws: Draws) -> Float[Tensor, "b c t h w"]:
         """The raw latents that training decodes: a sample of the posterior."""
-        return posterior.sample(generator)
+        return posterior.sample(draws)
 
     def normalise(self, raw: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """Raw latents to zero mean and unit variance per channel."""

@@ -23,7 +23,7 @@ from vdit.train.ema import EMA
 from vdit.train.flow_task import FlowTask
 from vdit.train.loop import fit
 from vdit.train.optim import build_optimizer
-from vdit.train.state import TrainState, step_generator
+from vdit.train.state import TrainState, step_draws
 from vdit.train.step import FlowStep
 from vdit.types import InputError, Tokens
 
@@ -103,9 +103,9 @@ class StepRace:
         self.state = TrainState(self.denoiser, wrapped, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else
-        generator = step_generator(self.seed, 0, self.engine.mesh.data_rank, self.engine.device)
+        draws = step_draws(self.seed, 0, self.engine.mesh, self.engine.device)
         self.signals = self.denoiser.signals(batch)
-        self.at = self.objective.draw(batch.latents, generator)
+        self.at = self.objective.draw(batch.latents, draws)
 
     def __enter__(self) -> "StepRace":
         return self

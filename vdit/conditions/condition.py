@@ -6,9 +6,10 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.codecs.tiling import TiledCodec
+from vdit.draws import Draws
 from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
 
 __all__ = ["Condition", "Featured", "GivenFrames", "Known", "Rows"]
@@ -65,11 +66,11 @@ class Condition(nn.Module, ABC, Generic[Signal]):
     def stack(self, signals: Sequence[Signal]) -> Signal:
         """All, one after the other along the batch, for branches of guidance in one evaluation."""
 
-    def drawn(self, batch: ClipBatch, generator: Generator) -> Signal:
+    def drawn(self, batch: ClipBatch, draws: Draws) -> Signal:
         """What training asks for: `signal`, hidden from some of the clips."""
         signal = self.signal(batch)
-        hidden = torch.rand(len(batch), generator=generator, device=generator.device) < self.drop
-        return self.mix(signal, self.null(signal), hidden)
+        hidden = draws.uniform(len(batch)) < self.drop
+        return self.mix(signal, self.null(signal), hidden.to(batch.fps.device))
 
     def known(self, signal: Signal) -> Known | None:
         """Latents that the signal makes known; nothing, for most conditions."""

@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Known
 from vdit.conditions.shown import WAYS, latent_place
+from vdit.draws import Draws
 from vdit.types import Appended, ClipBatch, DenoiserInput, Given, InputError, Slot
 
 __all__ = ["Frames", "KnownFrames", "Place"]
@@ -202,15 +203,14 @@ class KnownFrames(GivenFrames[Frames]):
         """Pixel frames of the clips."""
         return 1 + self.stride_t * (frames.latents.shape[2] - 1)
 
-    def drawn(self, batch: ClipBatch, generator: Generator) -> Frames:
+    def drawn(self, batch: ClipBatch, draws: Draws) -> Frames:
         whole = self.whole(batch)
-        draws = torch.rand(len(batch), 3 + MOST, generator=generator, device=generator.device)
+        numbers = draws.uniform(len(batch), 3 + MOST).tolist()
         t = self.length(whole)
         if self.noise:
-            level = self.noise * torch.rand(len(batch), generator=generator, device=generator.device)
-            noise = torch.randn(whole.latents.shape, generator=generator, device=generator.device)
-            whole = whole._replace(noise=noise, level=level)
-        return self.shown(whole, [self.frames_drawn(numbers, t) for numbers in draws.tolist()])
+            level = self.noise * draws.uniform(len(batch)).to(whole.level)
+            whole = whole._replace(noise=draws.normal(whole.latents.shape, whole.latents), level=level)
+        return self.shown(whole, [self.frames_drawn(row, t) for row in numbers])
 
     def frames_drawn(self, numbers: Sequence[float], t: int) -> list[int]:
         """Frames of a clip of t frames by numbers in [0, 1): whether, which place, how many, and where."""

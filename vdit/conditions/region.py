@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Known
+from vdit.draws import Draws
 from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
 
 __all__ = ["KnownRegion", "Region"]
@@ -73,14 +74,14 @@ class KnownRegion(Featured[Region]):
         kept = batch.features[self.name].to(batch.fps.device)
         return Region(kept[:, 1:], kept[:, :1, :1] > 0.5)
 
-    def drawn(self, batch: ClipBatch, generator: Generator) -> Region:
+    def drawn(self, batch: ClipBatch, draws: Draws) -> Region:
         assert batch.latents is not None
-        draws = torch.rand(len(batch), 5, generator=generator, device=generator.device).tolist()
-        if all(row[0] < self.drop for row in draws):
+        numbers = draws.uniform(len(batch), 5).tolist()
+        if all(row[0] < self.drop for row in numbers):
             return self.signal(batch)
         h, w = batch.latents.shape[-2:]
         known = torch.zeros(len(batch), 1, 1, h, w, dtype=torch.bool)
-        for plane, (dropped, *box) in zip(known, draws, strict=True):
+        for plane, (dropped, *box) in zip(known, numbers, strict=True):
             if dropped >= self.drop:
                 plane[:] = True
                 top, bottom = _side(h, box[0], box[1])

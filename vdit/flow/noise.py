@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
+from vdit.draws import Draws
 from vdit.types import InputError
 
 __all__ = ["LogitNormal", "NoiseLevels", "Uniform", "shift_sigma"]
@@ -36,16 +37,13 @@ class NoiseLevels(ABC):
         """The sigma below which a fraction `u` of the distribution lies; never 0 or 1 itself."""
         return shift_sigma(self.quantile(u.clamp(1e-6, 1 - 1e-6)), self.shift)
 
-    def sample(self, count: int, generator: Generator) -> Float[Tensor, "b"]:
-        """`count` sigmas, one from each of `count` equal slices of probability, in random order.
+    def sample(self, count: int, draws: Draws) -> Float[Tensor, "b"]:
+        """`count` sigmas; those of a batch come one from each equal slice of probability, in random order.
 
         Slicing leaves the distribution of each sigma as it is and takes most of the batch-to-batch
         noise out of the loss (Kingma et al. 2021, app. I.1).
         """
-        device = generator.device
-        slices = torch.randperm(count, generator=generator, device=device)
-        u = (slices + torch.rand(count, generator=generator, device=device)) / count
-        return self.at(u)
+        return self.at(draws.strata(count))
 
 
 class Uniform(NoiseLevels):

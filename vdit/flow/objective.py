@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
+from vdit.draws import Draws
 from vdit.flow.noise import NoiseLevels
 from vdit.flow.weight import Even, SigmaWeight, mean_weight
 
@@ -52,11 +53,10 @@ class FlowMatching:
         self.weight = weight or Even()
         self.mean_weight = mean_weight(self.weight, levels)
 
-    def draw(self, x0: Float[Tensor, "b c t h w"], generator: Generator) -> Noised:
+    def draw(self, x0: Float[Tensor, "b c t h w"], draws: Draws) -> Noised:
         """Noise every clip to a sigma of its own."""
-        sigma = self.levels.sample(x0.shape[0], generator)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-        return noised(x0, sigma, noise)
+        sigma = self.levels.sample(x0.shape[0], draws).to(x0.device)
+        return noised(x0, sigma, draws.normal(x0.shape, x0))
 
     def loss(
         self,

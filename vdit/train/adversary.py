@@ -14,10 +14,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.codecs.codec import Posterior, VideoCodec
 from vdit.codecs.critic import PatchCritic
+from vdit.draws import Draws
 from vdit.train.codec_step import CodecLoss, CodecStep, Lengths
 from vdit.train.step import StepOutput
 from vdit.types import ClipBatch, InputError
@@ -87,8 +88,8 @@ class Contest(nn.Module):
         super().__init__()
         self.codec, self.critic = codec, critic
 
-    def forward(self, pixels: Float[Tensor, "b 3 t h w"], generator: Generator) -> Played:
-        again, posterior = self.codec(pixels, generator)
+    def forward(self, pixels: Float[Tensor, "b 3 t h w"], draws: Draws) -> Played:
+        again, posterior = self.codec(pixels, draws)
         seen = again.detach().requires_grad_()
         of_again = self.critic(seen)
         # Here and not in the step: Fabric forbids gradients of what has left a wrapped module but its own.
@@ -113,18 +114,16 @@ class AdversarialStep(CodecStep):
         super().__init__(loss, lengths)
         self.adversary = adversary
 
-    def __call__(
-        self, module: nn.Module, batch: ClipBatch, generator: Generator, done: int = 0
-    ) -> StepOutput:
-        pixels = self.pixels(batch, generator)
-        played: Played = module(pixels, generator)
+    def __call__(self, module: nn.Module, batch: ClipBatch, draws: Draws, done: int = 0) -> StepOutput:
+        pixels = self.pixels(batch, draws)
+        played: Played = module(pixels, draws)
         code = self.loss.code(played.posterior)
         of_clip, of_again = (x.float().flatten(1) for x in (played.of_clip, played.of_again))
         critic = 0.5 * (F.relu(1 - of_clip).mean(1) + F.relu(1 + of_again).mean(1))
 
         again = played.again.float()
         seen = again.detach().requires_grad_()
-        looks = self.loss.reconstruction(seen, pixels, generator)
+        looks = self.loss.reconstruction(seen, pixels, draws)
         (pull,) = torch.autograd.grad(looks.loss.sum(), seen)
         push = played.push.float()
         balance = (pull.norm() / (push.norm() + 1e-12)).clamp(max=LARGEST_BALANCE)

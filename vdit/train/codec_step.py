@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.codecs.codec import Posterior
+from vdit.draws import Draws
 from vdit.eval.perceptual import PerceptualDistance
 from vdit.train.step import StepOutput
 from vdit.types import ClipBatch, InputError
@@ -54,7 +55,7 @@ class CodecLoss:
             raise InputError(f"perceptual_frames is {self.perceptual_frames}, but must be at least 1")
 
     def reconstruction(
-        self, again: Float[Tensor, "b 3 t h w"], pixels: Float[Tensor, "b 3 t h w"], generator: Generator
+        self, again: Float[Tensor, "b 3 t h w"], pixels: Float[Tensor, "b 3 t h w"], draws: Draws
     ) -> Reconstruction:
         """The errors of pixels and of looks, weighed."""
         error = again.float() - pixels
@@ -62,7 +63,7 @@ class CodecLoss:
         loss = squared if self.pixels == "squared" else error.abs().flatten(1).mean(1)
         metrics = {"squared_error": squared.mean().detach()}
         if self.perceptual is not None:
-            looks = self._looks(self.perceptual, again, pixels, generator)
+            looks = self._looks(self.perceptual, again, pixels, draws)
             loss = loss + self.perceptual_weight * looks
             metrics["perceptual"] = looks.mean().detach()
         return Reconstruction(loss, metrics)
@@ -72,10 +73,10 @@ class CodecLoss:
         kl = posterior.kl()
         return Reconstruction(self.kl * kl, {"kl": kl.mean().detach()})
 
-    def _looks(self, judge: PerceptualDistance, a: Tensor, b: Tensor, generator: Generator) -> Tensor:
+    def _looks(self, judge: PerceptualDistance, a: Tensor, b: Tensor, draws: Draws) -> Tensor:
         """The perceptual distance of a few frames."""
         count = min(self.perceptual_frames, a.shape[2])
-        seen = torch.randperm(a.shape[2], generator=generator, device=generator.device)[:count].to(a.device)
+        seen = draws.order(a.shape[2])[:count].to(a.device)
         return judge(a[:, :, seen], b[:, :, seen])
 
 
@@ -98,14 +99,14 @@ class Lengths:
             if frames < 1 or not share > 0:
                 raise InputError(f"lengths has {frames}: {share}, but frames and shares must be above 0")
 
-    def cut(self, pixels: Float[Tensor, "b 3 t h w"], generator: Generator) -> Float[Tensor, "b_k 3 n h w"]:
+    def cut(self, pixels: Float[Tensor, "b 3 t h w"], draws: Draws) -> Float[Tensor, "b_k 3 n h w"]:
         """Clips of n frames: k of them, one after the other, out of each clip, from the same random place.
 
         As many as fit, so that a step learns from about as many pixels at every length.
         """
         if not self.shares:
             return pixels
-        dice = torch.rand(2, generator=generator, device=generator.device).tolist()
+        dice = draws.same(2).tolist()
         lengths = list(self.shares)
         ends = torch.tensor(list(self.shares.values())).cumsum(0)
         which = int((ends < dice[0] * ends[-1]).sum())
@@ -126,19 +127,17 @@ class CodecStep:
     def __init__(self, loss: CodecLoss, lengths: Lengths) -> None:
         self.loss, self.lengths = loss, lengths
 
-    def __call__(
-        self, module: nn.Module, batch: ClipBatch, generator: Generator, done: int = 0
-    ) -> StepOutput:
-        pixels = self.pixels(batch, generator)
-        again, posterior = module(pixels, generator)
-        looks, code = self.loss.reconstruction(again, pixels, generator), self.loss.code(posterior)
+    def __call__(self, module: nn.Module, batch: ClipBatch, draws: Draws, done: int = 0) -> StepOutput:
+        pixels = self.pixels(batch, draws)
+        again, posterior = module(pixels, draws)
+        looks, code = self.loss.reconstruction(again, pixels, draws), self.loss.code(posterior)
         return self.output(batch, looks.loss + code.loss, {**looks.metrics, **code.metrics})
 
-    def pixels(self, batch: ClipBatch, generator: Generator) -> Float[Tensor, "b_k 3 n h w"]:
+    def pixels(self, batch: ClipBatch, draws: Draws) -> Float[Tensor, "b_k 3 n h w"]:
         """What of the batch this step sees. Raises InputError where there are no pixels."""
         if batch.pixels is None:
             raise InputError("a codec step needs pixels")
-        return self.lengths.cut(batch.pixels, generator)
+        return self.lengths.cut(batch.pixels, draws)
 
     @staticmethod
     def output(batch: ClipBatch, loss: Float[Tensor, "b_k"], metrics: Mapping[str, Tensor]) -> StepOutput:

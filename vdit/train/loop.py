@@ -18,7 +18,7 @@ from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.optim import Optim, learning_rate, set_learning_rate
-from vdit.train.state import StepRecord, TrainState, step_generator
+from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import Step, StepOutput
 from vdit.train.stop import StopRequest
 from vdit.types import ClipBatch, InputError
@@ -139,14 +139,14 @@ def optimise(
     seed: int,
 ) -> StepRecord:
     """One optimiser step: gradients of `loop.accumulate` micro-batches, checked, clipped, applied."""
-    generator = step_generator(seed, state.step, engine.mesh.data_rank, engine.device)
+    draws = step_draws(seed, state.step, engine.mesh, engine.device)
     ids: list[str] = []
     outputs: list[StepOutput] = []
     for micro in range(loop.accumulate):
         batch = next(batches).to(engine.device)
         ids += batch.ids
         with engine.accumulating(module, active=micro < loop.accumulate - 1):
-            output = step(module, batch, generator, state.step)
+            output = step(module, batch, draws, state.step)
             engine.backward(output.loss.mean() / loop.accumulate)
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])

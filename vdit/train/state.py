@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from vdit.draws import Draws
+from vdit.parallel.mesh import Mesh
 from vdit.train.ema import EMA
 
-__all__ = ["StepRecord", "TrainState", "step_generator"]
+__all__ = ["StepRecord", "TrainState", "step_draws"]
 
 
 @dataclass
 class TrainState:
     """All that a checkpoint must hold to go on exactly.
 
-    Randomness is no part of it: every step draws from a generator made from (seed, step, rank), and
-    the learning rate is a function of the step.
+    Randomness is no part of it: every step has `Draws` made from (seed, step), and the learning rate
+    is a function of the step.
 
     Attributes:
         module: what is trained, not wrapped.
@@ -60,10 +62,10 @@ class StepRecord:
     metrics: Mapping[str, Tensor]
 
 
-def step_generator(seed: int, step: int, rank: int, device: torch.device) -> Generator:
+def step_draws(seed: int, step: int, mesh: Mesh, device: torch.device) -> Draws:
     """The source of a step's randomness; also seeds torch's own for layers that draw by themselves."""
-    mixed = ((seed * 1_000_003 + step) * 65_537 + rank) % 2**63  # what torch takes
+    mixed = ((seed * 1_000_003 + step) * 65_537) % 2**62
     # torch.manual_seed would note, with a stack trace, what to do should an accelerator wake up later.
     seed_all = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
-    seed_all(mixed)
-    return Generator(device=device).manual_seed(mixed)
+    seed_all(mixed + mesh.data_rank)
+    return Draws(mixed, mesh.data_rank, mesh.data_world)

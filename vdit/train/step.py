@@ -1,4 +1,4 @@
-"""What one training step computes: a pure function of (module, batch, generator, steps done).
+"""What one training step computes: a pure function of (module, batch, draws, steps done).
 
 The loop knows nothing else of a step, so that a codec, a flow model and whatever comes later plug in
 at the same place.
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from vdit.denoiser import Denoiser
+from vdit.draws import Draws
 from vdit.flow.objective import FlowMatching
 from vdit.types import ClipBatch, InputError
 
@@ -32,11 +33,9 @@ class StepOutput:
 
 
 class Step(Protocol):
-    """A training step. All its randomness comes from the generator; `done` steps came before it."""
+    """A training step. All its randomness is in the draws; `done` steps came before it."""
 
-    def __call__(
-        self, module: nn.Module, batch: ClipBatch, generator: Generator, done: int
-    ) -> StepOutput: ...
+    def __call__(self, module: nn.Module, batch: ClipBatch, draws: Draws, done: int) -> StepOutput: ...
 
 
 class FlowStep:
@@ -51,13 +50,11 @@ class FlowStep:
         self.denoiser = denoiser
         self.objective = objective
 
-    def __call__(
-        self, module: nn.Module, batch: ClipBatch, generator: Generator, done: int = 0
-    ) -> StepOutput:
+    def __call__(self, module: nn.Module, batch: ClipBatch, draws: Draws, done: int = 0) -> StepOutput:
         if batch.latents is None:
             raise InputError("a flow step needs latents: encode the clips with a codec first")
-        signals = self.denoiser.drawn(batch, generator)
-        at = self.objective.draw(batch.latents, generator)
+        signals = self.denoiser.drawn(batch, draws)
+        at = self.objective.draw(batch.latents, draws)
         velocity = module(at.x, at.sigma, signals)
         known = self.denoiser.known(signals)
         loss = self.objective.loss(velocity, at, None if known is None else known.mask)

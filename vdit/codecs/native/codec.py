@@ -25,6 +25,7 @@ from vdit.codecs.native.blocks import Downsample, ResidualBlock, Upsample
 from vdit.codecs.native.linear_code import LinearCode
 from vdit.codecs.native.squares import Squares
 from vdit.codecs.streaming import Memory
+from vdit.draws import Draws
 from vdit.nn.norm import ChannelRMSNorm
 from vdit.types import InputError
 
@@ -131,11 +132,11 @@ class NativeCodec(VideoCodec):
         width = max(self.settings["widths"][0], self.squares.channels)
         return (10 * t + 36) * width * h * w // self.squares.side**2
 
-    def disturbed(self, posterior: Posterior, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
-        sample = super().disturbed(posterior, generator)
+    def disturbed(self, posterior: Posterior, draws: Draws) -> Float[Tensor, "b c t h w"]:
+        sample = super().disturbed(posterior, draws)
         if self.encoder is not None:
             return sample
-        share = torch.rand((len(sample), 1, 1, 1, 1), generator=generator, device=sample.device)
+        share = draws.uniform(len(sample), 1, 1, 1, 1).to(sample)
         return torch.lerp(posterior.mean, sample, share)
 
     def prime(self, clips: Iterable[Float[Tensor, "b 3 t h w"]]) -> None:
