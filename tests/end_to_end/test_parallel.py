@@ -14,17 +14,22 @@ def losses(run: Path) -> list[float]:
     return [row["loss"] for row in rows if row["kind"] == "train"]
 
 
+WAYS = {
+    "clips apart": {"devices": 2},
+    "clips shared": {"devices": 2, "sequence": 2},
+    "both": {"devices": 4, "sequence": 2},
+    "computed again": {"recompute": "full"},
+    "all of it": {"devices": 2, "sequence": 2, "recompute": "selective", "compile": "true"},
+}
+
+
 @pytest.mark.parametrize(
-    ("devices", "sequence"),
-    [(2, 1), (2, 2), pytest.param(4, 2, marks=pytest.mark.slow)],
-    ids=["clips apart", "clips shared", "both"],
+    "way", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("both", "all of it"))) for name in WAYS]
 )
-def test_several_processes_train_as_one_does(
-    flow_run, flow_config, begin, finish, tmp_path: Path, devices: int, sequence: int
-):
-    """They see the same clips, noise and sigmas; only the order of sums differs."""
+def test_every_way_trains_as_one_process_does(flow_run, flow_config, begin, finish, tmp_path: Path, way: str):
+    """Processes see the same clips, noise and sigmas; only the order of sums differs."""
     run = tmp_path / "run"
-    options = ["--parallel.devices", str(devices), "--parallel.sequence", str(sequence)]
+    options = [word for name, value in WAYS[way].items() for word in (f"--parallel.{name}", str(value))]
     finish(begin(flow_config, run, *options))
     assert losses(run) == pytest.approx(losses(flow_run), rel=1e-4)
     ours, theirs = (
@@ -50,4 +55,4 @@ def test_what_cannot_be_shared_is_one_sentence(flow_config, begin, finish, tmp_p
 def test_a_codec_shares_no_tokens(codec_config, begin, finish, tmp_path: Path):
     options = ["--parallel.devices", "2", "--parallel.sequence", "2"]
     said = finish(begin(codec_config, tmp_path / "run", *options), status=2)
-    assert "shares the tokens of a transformer, and this task has none" in " ".join(said.split())
+    assert "parallel.sequence is about a transformer, and this task has none" in " ".join(said.split())

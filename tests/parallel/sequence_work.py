@@ -103,7 +103,7 @@ def _note(inside: list[tuple[int, ...]], block: nn.Module, args: Any, x: Tensor)
 def refused(rank: int, world: int) -> None:
     """What cannot be shared is one sentence."""
     group = SequenceGroup(dist.group.WORLD, rank, world)
-    with pytest.raises(InputError, match="this task has none"):
+    with pytest.raises(InputError, match="sequence is about a transformer, and this task has none"):
         spread_tokens(nn.Linear(2, 2), group)
     with pytest.raises(InputError, match=f"sequence {world} does not divide 4 heads"):
         spread_tokens(native(patch=(1, 2, 2)), group)

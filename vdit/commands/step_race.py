@@ -93,6 +93,7 @@ class StepRace:
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
+        self.engine.arrange(self.denoiser)
         self.module, wrapped = self.engine.setup(self.denoiser, self.optimizer)
         order = ClipOrder(len(clips), run.seed, run.loop.batch)
         self.batches = BatchLoader(clips, order, workers=run.data.workers)

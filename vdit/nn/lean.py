@@ -8,6 +8,7 @@ itself, these are the plain layers.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,11 +18,23 @@ from torch import Tensor, nn
 
 from vdit.nn.mlp import MLP
 
-__all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modulate"]
+__all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modulate", "nothing_kept"]
+
+_others_see_to_it: ContextVar[bool] = ContextVar("others_see_to_it", default=False)
 
 
 SMALL = 2**18
 """Values of a tensor, below which a hook to compute it again costs more time than its memory is worth."""
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Inside, layers leave what is kept to whoever computes whole blocks again."""
+    token = _others_see_to_it.set(True)
+    try:
+        yield
+    finally:
+        _others_see_to_it.reset(token)
 
 
 @contextmanager
@@ -62,7 +75,7 @@ def lean_branch(x: Tensor, norm: Callable[[Tensor], Tensor], layers: Callable[[T
     Under autocast that result has its precision, so that all layers that read it share one copy.
     """
     y = _lowered(norm(x))
-    if y.numel() < SMALL or _plain(y):
+    if y.numel() < SMALL or _plain(y) or _others_see_to_it.get():
         return layers(y)
     with computed_again(y, lambda: _lowered(norm(x))):
         return layers(y)
@@ -101,7 +114,7 @@ class LeanMLP(MLP):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         hidden = self.up(x)
         active = self.act(hidden)
-        if active.numel() < SMALL or _plain(active):
+        if active.numel() < SMALL or _plain(active) or _others_see_to_it.get():
             return self.down(active)
         with computed_again(active, lambda: self.act(hidden)):
             return self.down(active)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.types import InputError
@@ -26,6 +27,9 @@ class Parallel:
         strategy: ddp keeps a copy of the weights on every device; auto is one device or ddp.
         sequence: processes that share the tokens of a clip and exchange heads (Ulysses); it must divide the
             heads, and all processes of the run.
+        recompute: what the backward pass of a transformer's blocks computes again instead of keeping: none of
+            it, all but what attention gave (selective), or all (full).
+        compile: whether the blocks of a transformer are compiled.
         precision: 32-true, or bf16-mixed: float32 weights, bfloat16 arithmetic.
     """
 
@@ -34,6 +38,8 @@ class Parallel:
     nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
     sequence: int = 1
+    recompute: Recompute = "none"
+    compile: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
@@ -68,6 +74,7 @@ class Engine:
             asked = f"accelerator {parallel.accelerator}, devices {parallel.devices}"
             raise InputError(f"this machine cannot give what parallel asks for ({asked}): {error}") from error
         self._fabric.launch()
+        self.parallel = parallel
         self.mesh = Mesh(self._fabric.global_rank, self._fabric.world_size, parallel.sequence)
 
     @property
@@ -79,10 +86,18 @@ class Engine:
         """Whether this process writes files and prints."""
         return self._fabric.is_global_zero
 
-    def spread(self, module: nn.Module) -> None:
-        """Have transformers share the tokens of a clip, where the run does. Raises as `spread_tokens`."""
+    def arrange(self, module: nn.Module) -> None:
+        """Have the transformers in a module work as the run asks, before it is set up.
+
+        Raises:
+            InputError: there is none, or its heads cannot be shared.
+        """
         if self.mesh.sequence > 1:
             spread_tokens(module, sequence_group(self.mesh))
+        if self.parallel.recompute != "none":
+            recompute_blocks(module, self.parallel.recompute)
+        if self.parallel.compile:
+            compile_blocks(module)
 
     def setup(
         self, module: nn.Module, optimizer: torch.optim.Optimizer

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vdit.models.backbone import Stream, Transformer
 from vdit.nn.attention import Attend
+from vdit.parallel.blocks import transformers_of
 from vdit.parallel.mesh import Mesh
 from vdit.types import InputError
 
@@ -66,12 +67,7 @@ def spread_tokens(backbone: nn.Module, group: SequenceGroup) -> None:
     Raises:
         InputError: there is no transformer, or the ranks do not divide its heads.
     """
-    found = [part for part in backbone.modules() if isinstance(part, Transformer)]
-    if not found:
-        raise InputError(
-            "parallel.sequence shares the tokens of a transformer, and this task has none: use 1"
-        )
-    for transformer in found:
+    for transformer in transformers_of(backbone, "parallel.sequence"):
         _Spread(transformer, group)
 
 

@@ -35,7 +35,7 @@ def train(
     engine, folder, console = session.engine, session.folder, session.console
     task.adopt(folder)
     task.check(session.data)
-    engine.spread(task.module)
+    engine.arrange(task.module)
     optimizer = build_optimizer(task.module, optim)
     order = order_of(
         session.data.train, session.seed, loop.batch, engine.mesh.data_rank, engine.mesh.data_world
