@@ -68,6 +68,13 @@ def test_only_the_newest_are_kept(new_state, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000003", "step_00000004"]
 
 
+def test_of_older_ones_some_stay(new_state, tmp_path: Path):
+    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=1, keep_every=3)
+    for _ in range(8):
+        checkpoints.save(advance(state))
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [3, 6, 8]
+
+
 def test_processes_that_do_not_write_only_read(new_state, tmp_path: Path):
     Checkpoints(tmp_path, keep=1, writes=False).save(advance(new_state()))
     assert list(tmp_path.iterdir()) == []

@@ -13,9 +13,9 @@ from vdit.train.checkpoint import Checkpoints
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.loop import Loop, NonFinite, fit, optimise
 from vdit.train.optim import Optim, learning_rate
+from vdit.train.requests import Requests, Wanted
 from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import StepOutput
-from vdit.train.stop import StopRequest
 from vdit.types import InputError
 
 OPTIM = Optim(lr=0.05, warmup_steps=2)
@@ -174,10 +174,35 @@ def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, ready, sn
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_a_second_interrupt_does_not_wait():
-    with StopRequest() as stop:
+@pytest.mark.parametrize(("name", "left", "saved"), [("stop", "the file stop", [3]), ("save", None, [3, 9])])
+def test_a_file_asks_to_save_or_to_stop(
+    engine, loader, step, ready, monkeypatch, tmp_path: Path, name: str, left: str | None, saved: list[int]
+):
+    monkeypatch.setattr("vdit.train.requests.LOOK_EVERY", 0.0)
+    watch = Watch(then=lambda done: (tmp_path / name).touch() if done == 3 else None)
+    (state, module), checkpoints = ready(), Checkpoints(tmp_path / "checkpoints", keep=9)
+    with loader(4) as batches:
+        loop = Loop(steps=9, batch=4, save_every=0)
+        assert fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0) == left
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == saved
+    assert not (tmp_path / name).exists()
+
+
+def test_files_are_looked_for_once_a_second_by_who_looks(tmp_path: Path):
+    for looks, wanted in ((False, Wanted.NOTHING), (True, Wanted.SAVE)):
+        (tmp_path / "save").touch()
+        requests = Requests(tmp_path, looks)
+        assert requests.wanted() == wanted
+    (tmp_path / "save").touch()
+    assert requests.wanted() == Wanted.NOTHING
+    assert (tmp_path / "save").exists()
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path):
+    with Requests(tmp_path, looks=True) as requests:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.reason == "SIGINT"
+        assert requests.reason == "SIGINT"
+        assert requests.wanted() == Wanted.LEAVE
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -128,10 +128,14 @@ class Engine:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up on any rank."""
+        return self.highest(int(flag)) > 0
+
+    def highest(self, value: int) -> int:
+        """The largest of all ranks' values."""
         if self.mesh.world == 1:
-            return flag
-        up = torch.tensor(float(flag), device=self.device)
-        return bool(self._fabric.all_reduce(up, reduce_op="sum") > 0)  # pyright: ignore
+            return value
+        found = torch.tensor(float(value), device=self.device)
+        return int(self._fabric.all_reduce(found, reduce_op="max"))  # pyright: ignore
 
     def barrier(self) -> None:
         """Wait for all ranks."""

@@ -85,11 +85,12 @@ class Checkpoints:
     Args:
         folder: where they live.
         keep: how many of the newest to keep.
+        keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
         writes: whether this process writes; the others only read.
     """
 
-    def __init__(self, folder: Path, keep: int, writes: bool = True) -> None:
-        self.folder, self.keep, self.writes = folder, keep, writes
+    def __init__(self, folder: Path, keep: int, writes: bool = True, keep_every: int = 0) -> None:
+        self.folder, self.keep, self.writes, self.keep_every = folder, keep, writes, keep_every
 
     def all(self) -> list[Checkpoint]:
         """Whole checkpoints, oldest first; folders without a manifest are remains and do not count."""
@@ -124,7 +125,8 @@ class Checkpoints:
             remedy = "No checkpoint was harmed; start the same command again to go on from the last one."
             raise disk_refusal(error, self.folder, remedy) from error
         for old in self.all()[: -self.keep]:
-            shutil.rmtree(old.path)
+            if not self.keep_every or old.step % self.keep_every:
+                shutil.rmtree(old.path)
 
 
 def write(folder: Path, state: TrainState) -> None:

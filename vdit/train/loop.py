@@ -18,9 +18,9 @@ from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.optim import Optim, learning_rate, set_learning_rate
+from vdit.train.requests import Requests, Wanted
 from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import Step, StepOutput
-from vdit.train.stop import StopRequest
 from vdit.types import ClipBatch, InputError
 
 __all__ = ["Batches", "Loop", "NonFinite", "fit"]
@@ -39,6 +39,7 @@ class Loop:
             which a small batch feels.
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
+        keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
     """
 
     steps: int
@@ -48,6 +49,7 @@ class Loop:
     ema_every: int = 1
     save_every: int = 500
     keep: int = 2
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
@@ -55,6 +57,8 @@ class Loop:
                 raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
         if self.save_every < 0:
             raise InputError(f"loop.save_every is {self.save_every}: 0 saves at the end only")
+        if self.keep_every < 0:
+            raise InputError(f"loop.keep_every is {self.keep_every}: 0 keeps the newest alone")
         if self.ema_every > self.steps:
             raise InputError(
                 f"loop.ema_every is {self.ema_every}, of {self.steps} steps: the average "
@@ -90,12 +94,12 @@ def fit(
     optim: Optim,
     seed: int,
 ) -> str | None:
-    """Train from `state.step` to `loop.steps`, or until a signal asks to stop.
+    """Train from `state.step` to `loop.steps`, or until a signal or a file asks to stop.
 
     `module` is the engine's wrapping of `state.module`.
 
     Returns:
-        The name of the signal that ended training early, or None.
+        What ended training early, or None.
 
     Raises:
         NonFinite: before the optimiser step, naming the clips of the batch.
@@ -103,7 +107,7 @@ def fit(
     for hook in hooks:
         hook.start(state)
     try:
-        with StopRequest() as stop:
+        with Requests(checkpoints.folder.parent, looks=engine.main) as requests:
             while state.step < loop.steps:
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)
@@ -117,11 +121,11 @@ def fit(
                 record = replace(record, step=state.step, rate=rate, seconds=seconds)
                 for hook in hooks:
                     hook.after_step(state, record)
-                leave = engine.any(stop.reason is not None)
-                if leave or due(state.step, loop.save_every, loop.steps):
+                wanted = engine.highest(requests.wanted())
+                if wanted or due(state.step, loop.save_every, loop.steps):
                     checkpoints.save(state)
-                if leave:
-                    return stop.reason or "a signal to another process"
+                if wanted == Wanted.LEAVE:
+                    return requests.reason or "a signal to another process"
     finally:
         for hook in hooks:
             hook.finish(state)

@@ -43,7 +43,7 @@ def train(
     if engine.main:
         folder.claim(config, recorded)
     engine.barrier()
-    checkpoints = Checkpoints(folder.checkpoints, loop.keep, writes=engine.main)
+    checkpoints = Checkpoints(folder.checkpoints, loop.keep, engine.main, loop.keep_every)
     latest = checkpoints.latest()
     if latest is not None and latest.step >= loop.steps:
         console.print(f"{folder.path} is complete: {latest.step} steps done")
