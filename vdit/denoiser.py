@@ -115,7 +115,7 @@ class Denoiser(nn.Module):
         """
         inputs = DenoiserInput(latents, rearrange(sigma, "b -> b 1 1 1"), kept=kept)
         for condition, signal in zip(self._listeners(), signals, strict=True):
-            inputs = condition.apply(inputs, signal)
+            inputs = condition.fill(inputs, signal)
         if self.backbone.arithmetic is torch.float32:
             return self.backbone(inputs)
         with torch.autocast(latents.device.type, dtype=self.backbone.arithmetic):

@@ -32,7 +32,7 @@ def told(condition: CameraCondition, asked: ClipBatch) -> torch.Tensor:
 def test_the_signal_is_the_rays_of_each_latent_frame():
     rays = told(CameraRays(), batch(paths()))
     torch.testing.assert_close(rays, grouped(plucker(paths(), 16, 24), 4))
-    inputs = CameraRays().apply(DenoiserInput(torch.zeros(2, 4, 3, 2, 3), torch.ones(2, 1, 1, 1)), rays)
+    inputs = CameraRays().fill(DenoiserInput(torch.zeros(2, 4, 3, 2, 3), torch.ones(2, 1, 1, 1)), rays)
     assert inputs.added is rays
 
 
@@ -65,4 +65,4 @@ def test_poses_are_numbers_of_each_latent_frame_seen_from_the_first():
     torch.testing.assert_close(each[:, 0, :, 12:], paths().intrinsics[:, :1, :2].expand(-1, 4, -1))
     assert not told(CameraPoses(drop=0.2), batch(None)).any()
     inputs = DenoiserInput(torch.zeros(2, 4, 3, 2, 3), torch.ones(2, 1, 1, 1))
-    assert CameraPoses().apply(inputs, numbers).vectors["camera"] is numbers
+    assert CameraPoses().fill(inputs, numbers).vectors["camera"] is numbers

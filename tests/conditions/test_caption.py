@@ -69,7 +69,7 @@ def test_apply_fills_the_text_slot_and_nothing_else():
     caption = Caption(Letters())
     inputs = DenoiserInput(torch.zeros(1, 4, 1, 2, 2), torch.zeros(1, 1, 1, 1))
     signal = caption.signal(batch("sun"))
-    filled = caption.apply(inputs, signal)
+    filled = caption.fill(inputs, signal)
     assert filled.text is signal
     assert filled.latents is inputs.latents
     assert inputs.text is None

@@ -82,7 +82,7 @@ def test_known_latents_are_clean_and_have_no_sigma(codec: TiledCodec):
     condition = KnownFrames()
     signal = condition.signal(in_training(condition, codec, clips()))
     noise = torch.randn(2, 4, 3, 2, 2)
-    inputs = condition.apply(DenoiserInput(noise, torch.full((2, 1, 1, 1), 0.7)), signal)
+    inputs = condition.fill(DenoiserInput(noise, torch.full((2, 1, 1, 1), 0.7)), signal)
     torch.testing.assert_close(inputs.latents[:, :, :1], codec.encode(clips()[:, :, :1]))
     assert torch.equal(inputs.latents[:, :, 1:], noise[:, :, 1:])
     assert inputs.sigma[:, 0].eq(0).all()
@@ -258,7 +258,7 @@ def test_a_beginning_can_be_shown_with_noise_and_comes_back_clean(codec: TiledCo
     batch = in_sampling(condition, codec, clips(), range(5))
     assert batch.given is not None
     signal = condition.signal(replace(batch, given=replace(batch.given, noise=0.3)))
-    inputs = condition.apply(DenoiserInput(torch.zeros(2, 4, 3, 2, 2), torch.full((2, 1, 1, 1), 0.7)), signal)
+    inputs = condition.fill(DenoiserInput(torch.zeros(2, 4, 3, 2, 2), torch.full((2, 1, 1, 1), 0.7)), signal)
     assert inputs.sigma[:, :, 0, 0].tolist() == [[pytest.approx(x) for x in (0.3, 0.3, 0.7)]] * 2
     assert batch.latents is not None
     clean = condition.known(signal).latents[:, :, :2]

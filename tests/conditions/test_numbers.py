@@ -72,7 +72,7 @@ def test_motion_is_measured_in_training_and_asked_in_sampling():
     torch.testing.assert_close(asked, waves(measured[:, 0]))
     assert torch.equal(signal(None), condition.null(asked))
     inputs = DenoiserInput(torch.zeros(2, 4, 2, 2, 2), torch.ones(2, 1, 1, 1))
-    assert condition.apply(inputs, asked).vectors["motion"] is asked
+    assert condition.fill(inputs, asked).vectors["motion"] is asked
     assert condition.slots == {Slot.VECTORS}
 
 
@@ -80,4 +80,4 @@ def test_the_frame_rate_is_that_of_the_clips():
     batch = ClipBatch(("a", "b"), ("", ""), torch.tensor([8.0, 24.0]))
     signal = FrameRate().signal(batch)
     torch.testing.assert_close(signal, waves(batch.fps))
-    assert FrameRate().apply(DenoiserInput(signal, signal), signal).vectors["fps"] is signal
+    assert FrameRate().fill(DenoiserInput(signal, signal), signal).vectors["fps"] is signal

@@ -34,7 +34,7 @@ def test_every_reference_is_coded_alone_and_stands_before_the_clip(codec: TiledC
     batch = asked(stack(clips), condition, codec)
     signal = condition.signal(batch)
     inputs = DenoiserInput(torch.zeros_like(batch.latents), torch.ones(3, 1, 1, 1))
-    images = condition.apply(inputs, signal).appended
+    images = condition.fill(inputs, signal).appended
     assert images is not None
     assert images.mask.tolist() == [[True, True], [False, False], [True, False]]
     assert images.frame.tolist() == [[-1, -2]] * 3
@@ -58,9 +58,9 @@ def test_a_model_hears_references_and_is_the_same_without(codec: TiledCodec):
     inputs = DenoiserInput(latents, torch.full((1, 1, 1, 1), 0.5), text)
     plain = model(inputs)
     torch.testing.assert_close(
-        model(condition.apply(inputs, condition.null(signal))), plain, atol=1e-5, rtol=0
+        model(condition.fill(inputs, condition.null(signal))), plain, atol=1e-5, rtol=0
     )
-    assert (model(condition.apply(inputs, signal)) - plain).abs().max() > 0.01
+    assert (model(condition.fill(inputs, signal)) - plain).abs().max() > 0.01
 
 
 def test_what_cannot_be_learnt_or_asked_is_refused(codec: TiledCodec):

@@ -47,7 +47,7 @@ def test_what_the_mask_touches_is_unknown(codec: TiledCodec):
     signal = condition.signal(asked(condition, codec, left_half()))
     assert signal.known[0, 0, 0].tolist() == [[False, False, False, True]] * 4  # cells of 8 pixels
     torch.testing.assert_close(signal.latents, codec.encode(clips()))
-    inputs = condition.apply(
+    inputs = condition.fill(
         DenoiserInput(torch.zeros_like(signal.latents), torch.full((2, 1, 1, 1), 0.7)), signal
     )
     assert inputs.sigma.shape == (2, 1, 4, 4)

@@ -39,9 +39,47 @@ def test_every_way_trains_as_one_process_does(flow_run, flow_config, begin, fini
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
+ZERO = {
+    "zero1": {"devices": 2, "strategy": "zero1"},
+    "zero2": {"devices": 2, "strategy": "zero2"},
+    "zero3": {"devices": 2, "strategy": "zero3"},
+    "zero2, clips shared": {"devices": 4, "strategy": "zero2", "sequence": 2},
+    "zero3, all of it": {"devices": 2, "strategy": "zero3", "sequence": 2, "recompute": "full"},
+}
+
+
+@pytest.fixture(scope="module")
+def adamw_run(place: Path, flow_config, begin, finish) -> Path:
+    """A run of one process without Muon."""
+    finish(begin(flow_config, place / "adamw", "--optim.muon", "null"))
+    return place / "adamw"
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("zero2",))) for name in ZERO]
+)
+def test_zero_trains_as_one_process_does(adamw_run, flow_config, begin, finish, tmp_path: Path, way: str):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    run = tmp_path / "run"
+    options = [word for name, value in ZERO[way].items() for word in (f"--parallel.{name}", str(value))]
+    finish(begin(flow_config, run, "--optim.muon", "null", *options))
+    assert losses(run) == pytest.approx(losses(adamw_run), rel=1e-4)
+    for file in ("model", "ema"):
+        ours, theirs = (
+            read_tensors(next(each.glob(f"checkpoints/*40/{file}.safetensors"))) for each in (run, adamw_run)
+        )
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            torch.testing.assert_close(
+                ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["--parallel.offload", "true"], "offload is of parallel.strategy zero1, zero2 and zero3"),
+        (["--parallel.devices", "2", "--parallel.strategy", "zero1"], "leave out optim.muon"),
         (
             ["--parallel.devices", "3", "--parallel.sequence", "2"],
             "sequence 2 does not divide the run's 3 processes",

@@ -1,5 +1,6 @@
 """Processes that talk over gloo, started by a test and joined by it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def run_ranks(work: Callable[..., Any], world: int, folder: Path, *args: Any) ->
 
 def _begin(rank: int, work: Callable[..., Any], world: int, store: str, args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # as torchrun has it
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     try:
         work(rank, world, *args)

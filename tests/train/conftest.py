@@ -60,29 +60,18 @@ def step() -> Callable[..., StepOutput]:
     return regression
 
 
-def fresh(lr: float = 0.05, optimizer: str = "AdamW") -> TrainState:
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-    kind = getattr(torch.optim, optimizer)
-    return TrainState(module, kind(module.parameters(), lr=lr), EMA(module, 0.9), {"epoch": 0})
-
-
 @pytest.fixture
-def new_state() -> Callable[..., TrainState]:
-    """`new_state(lr=0.05, optimizer="AdamW")`: always the same weights."""
+def new_state(engine: Engine) -> Callable[..., TrainState]:
+    """`new_state(lr=0.05, optimizer="AdamW", limit=1.0)`: always the same weights."""
+
+    def fresh(lr: float = 0.05, optimizer: str = "AdamW", limit: float = 1.0) -> TrainState:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+        kind = getattr(torch.optim, optimizer)
+        stepper = engine.setup(module, kind(module.parameters(), lr=lr), limit)
+        return TrainState(module, stepper, EMA(stepper.weights, 0.9), {"epoch": 0})
+
     return fresh
-
-
-@pytest.fixture
-def ready(engine: Engine) -> Callable[..., tuple[TrainState, nn.Module]]:
-    """`ready(lr=0.05, optimizer="AdamW")`: the same state, and its module as the engine wraps it."""
-
-    def build(**settings) -> tuple[TrainState, nn.Module]:
-        state = fresh(**settings)
-        module, state.optimizer = engine.setup(state.module, state.optimizer)
-        return state, module
-
-    return build
 
 
 @pytest.fixture
@@ -92,7 +81,7 @@ def snapshot() -> Callable[[TrainState], dict[str, Tensor]]:
     def copy(state: TrainState) -> dict[str, Tensor]:
         tensors = {f"model {k}": v.clone() for k, v in state.module.state_dict().items()}
         tensors |= {f"average {k}": v.clone() for k, v in state.ema.average.items()}
-        for number, moments in state.optimizer.state_dict()["state"].items():
+        for number, moments in state.stepper.optimizer_state()["state"].items():
             tensors |= {f"optimizer {number} {k}": torch.as_tensor(v).clone() for k, v in moments.items()}
         return tensors
 

@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 import pytest
 import torch
 
-from vdit.train.checkpoint import Checkpoints
+from vdit.train.checkpoint import Checkpoint, Checkpoints
 from vdit.train.state import TrainState
 from vdit.types import InputError
 
@@ -23,13 +23,18 @@ def advance(state: TrainState, steps: int = 1) -> TrainState:
     """Some training: weights, moments, average and counters all move."""
     for _ in range(steps):
         state.module(torch.randn(3, 4)).square().mean().backward()
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        state.stepper.optimizer.step()
+        state.stepper.optimizer.zero_grad()
         state.ema.update(state.step)
         state.step += 1
         state.seconds += 0.5
         state.position = {"epoch": 1, "batch_in_epoch": state.step}
     return state
+
+
+def put_back(checkpoint: Checkpoint, state: TrainState) -> None:
+    checkpoint.load(state.module)
+    checkpoint.restore(state)
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -44,13 +49,13 @@ def test_a_checkpoint_brings_everything_back(new_state, snapshot, tmp_path: Path
     other = new_state()
     latest = checkpoints.latest()
     assert latest is not None
-    latest.restore(other)
+    put_back(latest, other)
     assert equal(snapshot(other), saved)
     assert (other.step, other.seconds) == (3, 1.5)
     assert other.position == {"epoch": 1, "batch_in_epoch": 3}
     torch.manual_seed(7)
     there = snapshot(advance(other))
-    latest.restore(state)
+    put_back(latest, state)
     torch.manual_seed(7)
     assert equal(snapshot(advance(state)), there)
     assert sorted(file.name for file in latest.path.iterdir()) == FILES
@@ -137,7 +142,7 @@ def test_killed_at_any_moment_there_is_a_whole_checkpoint(
         latest = Checkpoints(tmp_path, keep=1).latest()
         assert latest is not None, f"operation {number}"
         other = new_state()
-        latest.restore(other)
+        put_back(latest, other)
         assert equal(snapshot(other), old if latest.step == 1 else new), f"operation {number}"
         steps_found.append(latest.step)
         checkpoints.save(state)  # the run goes on, and the next save sweeps up
@@ -179,7 +184,7 @@ def test_a_damaged_file_is_found_and_named(new_state, tmp_path: Path, name: str,
     # A manifest that can still be read blames the file that it describes wrongly.
     named = r"(manifest\.json|safetensors|\.pt)" if name == "manifest.json" else name
     with pytest.raises(InputError, match=rf"{named} is damaged.*delete .*step_00000001 to fall back"):
-        latest.restore(new_state())
+        put_back(latest, new_state())
 
 
 def test_falling_back_means_deleting_the_damaged_one(new_state, snapshot, tmp_path: Path):
@@ -190,7 +195,7 @@ def test_falling_back_means_deleting_the_damaged_one(new_state, snapshot, tmp_pa
     shutil.rmtree(tmp_path / "step_00000002")
     latest, other = checkpoints.latest(), new_state()
     assert latest is not None
-    latest.restore(other)
+    put_back(latest, other)
     assert equal(snapshot(other), first)
 
 
@@ -213,7 +218,7 @@ def test_a_full_disk_is_a_sentence_and_harms_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
     latest, other = checkpoints.latest(), new_state()
     assert latest is not None
-    latest.restore(other)
+    put_back(latest, other)
     assert equal(snapshot(other), before)
     checkpoints.save(state)
     assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]

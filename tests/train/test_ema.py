@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from vdit.parallel.weights import WholeWeights
 from vdit.train.ema import EMA
 from vdit.types import InputError
 
@@ -15,7 +16,7 @@ def module() -> nn.Linear:
 
 def test_a_jump_of_the_weights_is_forgotten_at_the_rate_of_the_closed_form():
     linear = module()
-    ema, start = EMA(linear, decay=0.999), linear.weight.detach().clone()
+    ema, start = EMA(WholeWeights(linear), decay=0.999), linear.weight.detach().clone()
     with torch.no_grad():
         linear.weight.add_(1.0)
     for step in range(20):
@@ -27,7 +28,7 @@ def test_a_jump_of_the_weights_is_forgotten_at_the_rate_of_the_closed_form():
 
 def test_once_warm_the_average_decays_geometrically():
     linear = module()
-    ema, start = EMA(linear, decay=0.5), linear.weight.detach().clone()
+    ema, start = EMA(WholeWeights(linear), decay=0.5), linear.weight.detach().clone()
     with torch.no_grad():
         linear.weight.add_(1.0)
     for step in range(8, 18):  # (1 + 8) / (10 + 8) = 0.5: warm from here
@@ -37,7 +38,7 @@ def test_once_warm_the_average_decays_geometrically():
 
 def test_moving_weights_are_weighed_by_the_decay():
     linear, weights = module(), [torch.randn(2, 3) for _ in range(6)]
-    ema = EMA(linear, decay=0.4)
+    ema = EMA(WholeWeights(linear), decay=0.4)
     expected = linear.weight.detach().clone()
     for step, weight in enumerate(weights):
         with torch.no_grad():
@@ -50,7 +51,7 @@ def test_moving_weights_are_weighed_by_the_decay():
 
 def test_updates_in_intervals_weigh_as_much_as_the_steps_between():
     linear, weight = module(), torch.ones(2, 3)
-    ema, start = EMA(linear, decay=0.5, every=4), linear.weight.detach().clone()
+    ema, start = EMA(WholeWeights(linear), decay=0.5, every=4), linear.weight.detach().clone()
     with torch.no_grad():
         linear.weight.copy_(weight)
     for step in range(8, 11):
@@ -62,7 +63,7 @@ def test_updates_in_intervals_weigh_as_much_as_the_steps_between():
 
 def test_decay_zero_follows_exactly():
     linear = module()
-    ema = EMA(linear, decay=0.0)
+    ema = EMA(WholeWeights(linear), decay=0.0)
     with torch.no_grad():
         linear.weight.normal_()
     ema.update(0)
@@ -71,7 +72,7 @@ def test_decay_zero_follows_exactly():
 
 def test_applied_swaps_and_brings_back_bit_for_bit_even_after_an_error():
     linear = module()
-    ema, live = EMA(linear, decay=0.9), linear.weight.detach().clone() * 3
+    ema, live = EMA(WholeWeights(linear), decay=0.9), linear.weight.detach().clone() * 3
     average = ema.average["weight"].clone()
     with torch.no_grad():
         linear.weight.copy_(live)
@@ -89,7 +90,7 @@ def test_applied_swaps_and_brings_back_bit_for_bit_even_after_an_error():
 
 def test_half_precision_weights_are_averaged_in_float32():
     linear = module().bfloat16()
-    ema = EMA(linear, decay=0.999)
+    ema = EMA(WholeWeights(linear), decay=0.999)
     start = linear.weight.float().clone()
     with torch.no_grad():
         linear.weight.mul_(1.5)
@@ -102,11 +103,11 @@ def test_half_precision_weights_are_averaged_in_float32():
 def test_frozen_weights_are_left_out():
     linear = module()
     linear.bias.requires_grad_(False)
-    assert EMA(linear, decay=0.9).average.keys() == {"weight"}
+    assert EMA(WholeWeights(linear), decay=0.9).average.keys() == {"weight"}
 
 
 def test_load_puts_an_average_back():
-    ema = EMA(module(), decay=0.9)
+    ema = EMA(WholeWeights(module()), decay=0.9)
     saved = {name: torch.randn_like(value) for name, value in ema.average.items()}
     ema.load(saved)
     assert all(torch.equal(ema.average[name], saved[name]) for name in saved)
@@ -117,4 +118,4 @@ def test_load_puts_an_average_back():
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_decays_outside_their_range_are_refused(decay: float):
     with pytest.raises(InputError, match=rf"ema decay {decay} must lie in \[0, 1\)"):
-        EMA(module(), decay)
+        EMA(WholeWeights(module()), decay)

@@ -41,11 +41,11 @@ class Watch(Hook):
         self.calls.append(f"finish {state.step}")
 
 
-def test_a_session_calls_hooks_saves_and_learns(engine, loader, step, ready, tmp_path: Path):
-    watch, (state, module), checkpoints = Watch(), ready(), Checkpoints(tmp_path, keep=9)
+def test_a_session_calls_hooks_saves_and_learns(engine, loader, step, new_state, tmp_path: Path):
+    watch, state, checkpoints = Watch(), new_state(), Checkpoints(tmp_path, keep=9)
     loop = Loop(steps=25, batch=4, save_every=10)
     with loader(4) as batches:
-        left = fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, seed=0)
+        left = fit(state, step, batches, engine, checkpoints, [watch], loop, OPTIM, seed=0)
         assert state.position == batches.state_dict()
     assert left is None
     assert watch.calls == ["start 0", *(f"step {i}" for i in range(1, 26)), "finish 25"]
@@ -55,29 +55,28 @@ def test_a_session_calls_hooks_saves_and_learns(engine, loader, step, ready, tmp
     assert all(record.clips == 4 for record in watch.records)
 
 
-def test_a_finished_run_does_nothing(engine, loader, step, ready, snapshot, tmp_path: Path):
-    state, module = ready()
+def test_a_finished_run_does_nothing(engine, loader, step, new_state, snapshot, tmp_path: Path):
+    state = new_state()
     state.step = 5
     before = snapshot(state)
     with loader(4) as batches:
         loop = Loop(steps=5, batch=4)
-        fit(state, module, step, batches, engine, Checkpoints(tmp_path, 1), [], loop, OPTIM, 0)
+        fit(state, step, batches, engine, Checkpoints(tmp_path, 1), [], loop, OPTIM, 0)
     assert all(torch.equal(before[name], value) for name, value in snapshot(state).items())
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8)])
 def test_accumulated_gradients_are_those_of_the_whole_batch(
-    engine, loader, step, ready, batch: int, accumulate: int
+    engine, loader, step, new_state, batch: int, accumulate: int
 ):
     """By plain gradient descent with rate 1, so that the weights moved by the gradient itself."""
     moved = {}
     for size, micro in ((8, 1), (batch, accumulate)):
-        state, module = ready(lr=1.0, optimizer="SGD")
+        state = new_state(lr=1.0, optimizer="SGD", limit=1e6)
         before = [p.detach().clone() for p in state.module.parameters()]
         with loader(size) as batches:
             loop = Loop(steps=1, batch=size, accumulate=micro)
-            optim = Optim(clip_norm=1e6)
-            record = optimise(state, module, step, batches, engine, loop, optim, seed=0)
+            record = optimise(state, step, batches, engine, loop, seed=0)
         gradients = [a - p.detach() for a, p in zip(before, state.module.parameters(), strict=True)]
         moved[size, micro] = [*gradients, record.loss, record.gradient_norm]
         assert record.clips == 8
@@ -86,31 +85,31 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
 
 
-def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step, ready):
+def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step, new_state):
     with loader(2) as batches:
-        apart = [step(ready()[1], next(batches), Draws(0)).metrics["largest"] for _ in range(2)]
-    state, module = ready()
+        apart = [
+            step(new_state().stepper.module, next(batches), Draws(0)).metrics["largest"] for _ in range(2)
+        ]
+    state = new_state()
     with loader(2) as batches:
         loop = Loop(steps=1, batch=2, accumulate=2)
-        record = optimise(state, module, step, batches, engine, loop, Optim(), seed=0)
+        record = optimise(state, step, batches, engine, loop, seed=0)
     assert apart[0] != apart[1]
     torch.testing.assert_close(record.metrics["largest"], sum(apart) / 2)
 
 
-def test_gradients_are_clipped_to_the_limit(engine, loader, step, ready):
-    state, module = ready(lr=1.0, optimizer="SGD")
+def test_gradients_are_clipped_to_the_limit(engine, loader, step, new_state):
+    state = new_state(lr=1.0, optimizer="SGD", limit=0.01)
     before = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach().clone()
     with loader(8) as batches:
-        optim, loop = Optim(clip_norm=0.01), Loop(steps=1)
-        record = optimise(state, module, step, batches, engine, loop, optim, 0)
+        loop = Loop(steps=1)
+        record = optimise(state, step, batches, engine, loop, 0)
     after = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach()
     assert record.gradient_norm > 0.1
     assert (before - after).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def assert_stopped_before_the_step(
-    state, module, step, batches, engine, snapshot, says: str, tmp_path: Path
-) -> str:
+def assert_stopped_before_the_step(state, step, batches, engine, snapshot, says: str, tmp_path: Path) -> str:
     watch, checkpoints = Watch(), Checkpoints(tmp_path, keep=1)
     before: list[dict] = []
 
@@ -120,7 +119,7 @@ def assert_stopped_before_the_step(
 
     loop = Loop(steps=8, batch=4)
     with pytest.raises(NonFinite, match=says) as stopped:
-        fit(state, module, watched, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
+        fit(state, watched, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
     after = snapshot(state)
     assert before[0].keys() == after.keys()
     assert all(torch.equal(before[0][name], after[name]) for name in after)
@@ -131,12 +130,12 @@ def assert_stopped_before_the_step(
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(
-    engine, loader, step, ready, snapshot, tmp_path: Path
+    engine, loader, step, new_state, snapshot, tmp_path: Path
 ):
-    state, module = ready()
+    state = new_state()
     with loader(4, wrong=[5, 11]) as batches:
         said = assert_stopped_before_the_step(
-            state, module, step, batches, engine, snapshot, "non-finite loss or gradient at step", tmp_path
+            state, step, batches, engine, snapshot, "non-finite loss or gradient at step", tmp_path
         )
     blamed = said.partition("clips with a non-finite loss: ")[2].partition(";")[0].split(", ")
     assert set(blamed) <= {"clip-5", "clip-11"}
@@ -147,28 +146,29 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(
     assert f"The weights are those of step {state.step}" in said
 
 
-def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, ready, snapshot, tmp_path: Path):
+def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, new_state, snapshot, tmp_path: Path):
     def flat(module: nn.Module, batch, draws, done) -> StepOutput:
         return StepOutput((module(batch.latents.flatten(1)) * 0).abs().sum(1).sqrt())  # sqrt' at 0
 
     with loader(4) as batches:
         says = "every loss is finite, the gradient is not"
-        state, module = ready()
-        said = assert_stopped_before_the_step(state, module, flat, batches, engine, snapshot, says, tmp_path)
+        state = new_state()
+        said = assert_stopped_before_the_step(state, flat, batches, engine, snapshot, says, tmp_path)
     assert said.count("clip-") == 4
 
 
-def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, ready, snapshot, tmp_path: Path):
+def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, new_state, snapshot, tmp_path: Path):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     watch = Watch(then=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 3 else None)
-    (state, module), checkpoints = ready(), Checkpoints(tmp_path, keep=1)
+    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=1)
     with loader(4) as batches:
         loop = Loop(steps=9, batch=4)
-        left = fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
+        left = fit(state, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
     assert left == "SIGTERM"
     assert watch.calls[-2:] == ["step 3", "finish 3"]
-    latest, (other, _) = checkpoints.latest(), ready()
+    latest, other = checkpoints.latest(), new_state()
     assert latest is not None
+    latest.load(other.module)
     latest.restore(other)
     assert all(torch.equal(value, snapshot(state)[name]) for name, value in snapshot(other).items())
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
@@ -176,14 +176,22 @@ def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, ready, sn
 
 @pytest.mark.parametrize(("name", "left", "saved"), [("stop", "the file stop", [3]), ("save", None, [3, 9])])
 def test_a_file_asks_to_save_or_to_stop(
-    engine, loader, step, ready, monkeypatch, tmp_path: Path, name: str, left: str | None, saved: list[int]
+    engine,
+    loader,
+    step,
+    new_state,
+    monkeypatch,
+    tmp_path: Path,
+    name: str,
+    left: str | None,
+    saved: list[int],
 ):
     monkeypatch.setattr("vdit.train.requests.LOOK_EVERY", 0.0)
     watch = Watch(then=lambda done: (tmp_path / name).touch() if done == 3 else None)
-    (state, module), checkpoints = ready(), Checkpoints(tmp_path / "checkpoints", keep=9)
+    state, checkpoints = new_state(), Checkpoints(tmp_path / "checkpoints", keep=9)
     with loader(4) as batches:
         loop = Loop(steps=9, batch=4, save_every=0)
-        assert fit(state, module, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0) == left
+        assert fit(state, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0) == left
     assert [checkpoint.step for checkpoint in checkpoints.all()] == saved
     assert not (tmp_path / name).exists()
 
@@ -207,17 +215,18 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_going_on_from_a_checkpoint_is_going_on(engine, loader, step, ready, snapshot, tmp_path: Path):
+def test_going_on_from_a_checkpoint_is_going_on(engine, loader, step, new_state, snapshot, tmp_path: Path):
     def session(steps: int, restore: bool) -> TrainState:
-        (state, module), checkpoints = ready(), Checkpoints(tmp_path / "b", keep=1)
+        state, checkpoints = new_state(), Checkpoints(tmp_path / "b", keep=1)
         with loader(3) as batches:
             if restore and (latest := checkpoints.latest()):
+                latest.load(state.module)
                 latest.restore(state)
                 batches.load_state_dict(state.position)
             loop = Loop(steps=14, batch=3, save_every=5)
             watch = Watch(then=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == steps else None)
             saves = checkpoints if restore else Checkpoints(tmp_path / "a", keep=1)
-            fit(state, module, step, batches, engine, saves, [watch], loop, OPTIM, seed=0)
+            fit(state, step, batches, engine, saves, [watch], loop, OPTIM, seed=0)
         return state
 
     whole = snapshot(session(steps=99, restore=False))

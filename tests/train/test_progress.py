@@ -8,9 +8,10 @@ from vdit.train.hooks.progress import ProgressBar
 from vdit.train.state import StepRecord, TrainState
 
 
-def test_a_log_tells_the_loss_of_the_last_steps_however_seldom_it_speaks():
+def test_a_log_tells_the_loss_of_the_last_steps_however_seldom_it_speaks(engine):
     module, out = torch.nn.Linear(1, 1), io.StringIO()
-    state = TrainState(module, torch.optim.SGD(module.parameters()), EMA(module, 0.9), {})
+    stepper = engine.setup(module, torch.optim.SGD(module.parameters()), 1.0)
+    state = TrainState(module, stepper, EMA(stepper.weights, 0.9), {})
     bar = ProgressBar("flow", 100, Console(file=out))
     bar.start(state)
     for step in range(1, 101):

@@ -94,14 +94,14 @@ class StepRace:
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
         self.engine.arrange(self.denoiser)
-        self.module, wrapped = self.engine.setup(self.denoiser, self.optimizer)
+        stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)
         order = ClipOrder(len(clips), run.seed, run.loop.batch)
         self.batches = BatchLoader(clips, order, workers=run.data.workers)
         self.objective = run.task.objective
         self.step = FlowStep(self.denoiser, self.objective)
         self.checkpoints = Checkpoints(Path(), keep=1, writes=False)
-        average = EMA(self.denoiser, run.loop.ema, run.loop.ema_every)
-        self.state = TrainState(self.denoiser, wrapped, average, self.batches.state_dict())
+        average = EMA(stepper.weights, run.loop.ema, run.loop.ema_every)
+        self.state = TrainState(self.denoiser, stepper, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else
         draws = step_draws(self.seed, 0, self.engine.mesh, self.engine.device)
@@ -119,7 +119,6 @@ class StepRace:
         loop = replace(self.loop, steps=self.state.step + steps)
         stopped = fit(
             self.state,
-            self.module,
             self.step,
             self.batches,
             self.engine,

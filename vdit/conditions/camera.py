@@ -87,7 +87,7 @@ class CameraRays(CameraCondition):
         rays = grouped(plucker(cameras, h * self.stride_s, w * self.stride_s), self.stride_t)
         return rays * rearrange(there, "b -> b 1 1 1 1")
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, added=signal)
 
 
@@ -107,5 +107,5 @@ class CameraPoses(CameraCondition):
         told = grouped(rearrange(numbers, "b t d -> b t d 1 1"), self.stride_t)
         return rearrange(told, "b d t 1 1 -> b t d") * there[:, None, None]
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, vectors={**inputs.vectors, self.name: signal})

@@ -50,7 +50,7 @@ class Caption(Condition[Tokens]):
     def stack(self, signals: Sequence[Tokens]) -> Tokens:
         return Tokens(*(torch.cat(parts) for parts in zip(*_same_length(signals), strict=True)))
 
-    def apply(self, inputs: DenoiserInput, signal: Tokens) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tokens) -> DenoiserInput:
         return replace(inputs, text=signal)
 
 

@@ -77,7 +77,7 @@ class Condition(nn.Module, ABC, Generic[Signal]):
         return None
 
     @abstractmethod
-    def apply(self, inputs: DenoiserInput, signal: Signal) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Signal) -> DenoiserInput:
         """`inputs` with this condition's slots filled."""
 
 

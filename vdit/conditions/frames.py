@@ -104,7 +104,7 @@ class ImageChannels(FrameCondition):
         h, w = latents.shape[-2:]
         return torch.cat([repeat(mask.to(latents.dtype), "b s t -> b s t h w", h=h, w=w), latents], dim=1)
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, channels=signal)
 
 
@@ -131,7 +131,7 @@ class ImageTokens(FrameCondition):
         tokens = [self.encoder.encode(given.pixels[:, :, place]) for place in AT[self.places]]
         return torch.cat(tokens, dim=1).to(given.pixels.device)
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, image_tokens=signal)
 
 

@@ -259,7 +259,7 @@ class KnownFrames(GivenFrames[Frames]):
     def known(self, signal: Frames) -> Known:
         return Known(signal.latents, rearrange(signal.known, "b t -> b 1 t 1 1").to(signal.latents.dtype))
 
-    def apply(self, inputs: DenoiserInput, signal: Frames) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Frames) -> DenoiserInput:
         mask, level = self.known(signal).mask, rearrange(signal.level, "b -> b 1 1 1")
         shown = torch.lerp(signal.latents, signal.noise, level[..., None])
         sigma = torch.lerp(inputs.sigma, level, rearrange(mask, "b 1 t 1 1 -> b t 1 1"))

@@ -48,7 +48,7 @@ class Number(Rows):
     def number(self, batch: ClipBatch) -> Float[Tensor, "b"]:
         """The number of each clip; below 0 where nothing is said."""
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, vectors={**inputs.vectors, self.name: signal})
 
 

@@ -69,7 +69,7 @@ class ReferenceImages(Rows, Featured[Tensor]):
     def signal(self, batch: ClipBatch) -> Float[Tensor, "b k c_mask h w"]:
         return batch.features[self.name].to(batch.fps.device)
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         mask: Bool[Tensor, "b k"] = signal[:, :, 0, 0, 0] > 0.5
         place = -1.0 - torch.arange(signal.shape[1], device=signal.device)
         return inputs.with_images(Appended(signal[:, :, 1:], place.expand(len(signal), -1), mask))

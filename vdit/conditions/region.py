@@ -102,7 +102,7 @@ class KnownRegion(Featured[Region]):
         mask = signal.known.to(signal.latents.dtype)
         return Known(signal.latents, mask.expand(-1, -1, *signal.latents.shape[2:]))
 
-    def apply(self, inputs: DenoiserInput, signal: Region) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Region) -> DenoiserInput:
         mask = signal.known.to(inputs.latents.dtype)
         latents = torch.lerp(inputs.latents, signal.latents, mask)
         return replace(inputs, latents=latents, sigma=inputs.sigma * (1 - mask[:, 0]))

@@ -93,7 +93,7 @@ class SecondVideo(Rows, GivenFrames[Tensor]):
         nothing = signal[:, :-planes].chunk(2, dim=1)[1]
         return torch.cat([nothing, nothing, torch.ones_like(signal[:, -planes:])], dim=1)
 
-    def apply(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
+    def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, context=signal)
 
 

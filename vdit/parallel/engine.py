@@ -1,7 +1,6 @@
 """Where training runs: devices, processes, precision, and what must be done across them."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +10,13 @@ from torch import Tensor, nn
 from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import sequence_group, spread_tokens
+from vdit.parallel.stepper import FabricStepper, Stepper
+from vdit.parallel.zero import ZeroStepper
 from vdit.types import InputError
 
 __all__ = ["Engine", "Parallel"]
+
+STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Parallel:
         accelerator: cpu, cuda, mps or auto.
         devices: processes on each node, one a device.
         nodes: machines.
-        strategy: ddp keeps a copy of the weights on every device; auto is one device or ddp.
+        strategy: ddp keeps a copy of the weights on every device; zero1 shares optimiser states between them,
+            zero2 gradients too, zero3 weights too (DeepSpeed); auto is one device or ddp.
+        offload: whether zero keeps optimiser states in the memory of the CPU.
         sequence: processes that share the tokens of a clip and exchange heads (Ulysses); it must divide the
             heads, and all processes of the run.
         recompute: what the backward pass of a transformer's blocks computes again instead of keeping: none of
@@ -36,7 +41,8 @@ class Parallel:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     nodes: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "zero1", "zero2", "zero3"] = "auto"
+    offload: bool = False
     sequence: int = 1
     recompute: Recompute = "none"
     compile: bool = False
@@ -45,6 +51,8 @@ class Parallel:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise InputError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
+        if self.offload and self.strategy not in STAGES:
+            raise InputError("offload is of parallel.strategy zero1, zero2 and zero3: choose one of them")
         if self.sequence < 1 or self.devices * self.nodes % self.sequence:
             raise InputError(
                 f"sequence {self.sequence} does not divide the run's {self.devices * self.nodes} processes"
@@ -67,7 +75,7 @@ class Engine:
                 accelerator=parallel.accelerator,
                 devices=parallel.devices,
                 num_nodes=parallel.nodes,
-                strategy=parallel.strategy,
+                strategy="ddp" if parallel.strategy in STAGES else parallel.strategy,  # which launches
                 precision=parallel.precision,
             )
         except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -99,28 +107,23 @@ class Engine:
         if self.parallel.compile:
             compile_blocks(module)
 
-    def setup(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Move a module to the device and wrap it and its optimiser for this run's strategy."""
-        wrapped, stepper = self._fabric.setup(module, optimizer)
-        return wrapped, stepper
+    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer, limit: float) -> Stepper:
+        """A module, on the device, and its optimiser as the strategy has them.
 
-    def accumulating(self, module: nn.Module, active: bool) -> AbstractContextManager[None]:
-        """Inside, while `active`, gradients are summed locally and not exchanged."""
-        return self._fabric.no_backward_sync(module, enabled=active)  # pyright: ignore[reportArgumentType]
+        Args:
+            module: what is trained, with the weights to begin with.
+            optimizer: over its weights.
+            limit: gradients are scaled down to this norm.
 
-    def backward(self, loss: Tensor) -> None:
-        self._fabric.backward(loss)
-
-    def gradient_norm(self, weights: Sequence[Tensor]) -> Tensor:
-        """The 2-norm of all gradients of `weights` together, the same on every rank."""
-        return torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-
-    def clip(self, weights: Sequence[Tensor], norm: Tensor, limit: float) -> None:
-        """Scale gradients whose norm is `norm` down to `limit`; smaller ones are not touched."""
-        if norm > limit:
-            torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
+        Raises:
+            InputError: what the strategy cannot do.
+        """
+        stage = STAGES.get(self.parallel.strategy)
+        if stage is None:
+            return FabricStepper(self._fabric, module, optimizer, limit)
+        os.environ.setdefault("LOCAL_RANK", str(self._fabric.local_rank))  # Fabric leaves the first without
+        half = self.parallel.precision == "bf16-mixed"
+        return ZeroStepper(module.to(self.device), optimizer, stage, limit, self.parallel.offload, half)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""

@@ -8,10 +8,13 @@ import errno
 import json
 import re
 import shutil
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from vdit.train.state import TrainState
 from vdit.types import InputError
@@ -67,13 +70,16 @@ class Checkpoint:
         if not self.weights.is_file():
             raise InputError(f"{self.path} is for sampling: it holds nothing to go on training with")
 
-    def restore(self, state: TrainState) -> None:
-        """Put everything back as it was saved. Raises InputError if a file is damaged."""
+    def load(self, module: nn.Module, borrowed: Set[str] = frozenset()) -> None:
+        """Put the weights back, before a module is set up. Raises InputError if a file is damaged."""
         self.verify()
-        load_weights(state.module, self.weights, state.borrowed)
+        load_weights(module, self.weights, borrowed)
+
+    def restore(self, state: TrainState) -> None:
+        """Put everything but the weights back as it was saved. Raises InputError if a file cannot be read."""
         state.ema.load(read_tensors(self.average))
         saved = torch.load(self.path / "optimizer.pt", map_location="cpu", weights_only=True)
-        state.optimizer.load_state_dict(saved)
+        state.stepper.load_optimizer_state(saved)
         progress = json.loads((self.path / "progress.json").read_text())
         state.step, state.seconds = progress["step"], progress["seconds"]
         state.position = progress["position"]
@@ -103,20 +109,23 @@ class Checkpoints:
         return self.all()[-1] if self.all() else None
 
     def save(self, state: TrainState) -> None:
-        """Save `state`, then forget the oldest.
+        """Save `state`, then forget the oldest; all ranks together.
 
         Raises:
             InputError: the disk is full; what was there before is untouched.
         """
         final = self.folder / f"step_{state.step:08d}"
-        if not self.writes or (final / MANIFEST).is_file():
+        if (final / MANIFEST).is_file():
+            return
+        saved = Saved.of(state)
+        if not self.writes:
             return
         aside = self.folder / f".writing_{final.name}"
         for remains in self.folder.glob(".writing_*"):
             shutil.rmtree(remains, ignore_errors=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write(aside, state)
+            write(aside, saved)
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
             sync(self.folder)
@@ -129,20 +138,43 @@ class Checkpoints:
                 shutil.rmtree(old.path)
 
 
-def write(folder: Path, state: TrainState) -> None:
+class Saved(NamedTuple):
+    """What a checkpoint holds, in whole tensors.
+
+    Attributes:
+        module: weights and buffers.
+        average: of the weights.
+        optimizer: its state.
+        progress: steps, seconds and the place in the data.
+    """
+
+    module: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    progress: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Saved":
+        """All of a state; all ranks together, for each may hold a part of it."""
+        own = {name: v for name, v in state.module.state_dict().items() if name not in state.borrowed}
+        weights = state.ema.weights
+        own |= weights.joined(weights.pieces())
+        progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
+        return cls(own, state.ema.whole(), state.stepper.optimizer_state(), progress)
+
+
+def write(folder: Path, saved: Saved) -> None:
     """Write every file of a checkpoint, flushed to disk, the manifest last."""
     folder.mkdir()
-    own = {name: value for name, value in state.module.state_dict().items() if name not in state.borrowed}
-    save_tensors(own, folder / "model.safetensors")
-    save_tensors(state.ema.average, folder / "ema.safetensors")
+    save_tensors(saved.module, folder / "model.safetensors")
+    save_tensors(saved.average, folder / "ema.safetensors")
     try:
-        torch.save(state.optimizer.state_dict(), folder / "optimizer.pt")
+        torch.save(dict(saved.optimizer), folder / "optimizer.pt")
     except RuntimeError as error:  # torch's writer hides which error of the system it met
         full = shutil.disk_usage(folder).free < 2**20
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-    progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
-    (folder / "progress.json").write_text(json.dumps(progress, indent=1))
-    seal(folder, state.step)
+    (folder / "progress.json").write_text(json.dumps(saved.progress, indent=1))
+    seal(folder, saved.progress["step"])
 
 
 def seal(folder: Path, step: int) -> None:

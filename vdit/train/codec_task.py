@@ -146,8 +146,10 @@ class CodecTask(Task):
         return found | ({"perceptual": torch.cat(looks).mean().item()} if looks else {})
 
     @torch.no_grad()
-    def draw(self, source: ClipSource, folder: Path) -> None:
+    def draw(self, source: ClipSource, folder: Path | None) -> None:
         """Originals above their reconstructions, as a contact sheet and as side-by-side clips."""
+        if folder is None:
+            return
         clips: list[Clip] = [source[i] for i in range(min(SHOWN_CLIPS, len(source)))]
         rows = []
         device = next(self.codec.parameters()).device

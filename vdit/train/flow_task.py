@@ -189,14 +189,16 @@ class FlowTask(Task):
             cameras = Cameras(batch.cameras.intrinsics[:, at], batch.cameras.c2w[:, at])
         return Wish(given, cameras, batch.references if "references" in reads else None)
 
-    def draw(self, session: Session, folder: Path) -> None:
-        """Clips for held-out captions, always from the same noise."""
+    def draw(self, session: Session, folder: Path | None) -> None:
+        """Clips for held-out captions, always from the same noise, written where there is a folder."""
         count = min(SHOWN_CLIPS, len(session.data.held_out))
         prompts = [session.data.held_out.caption(i) for i in range(count)]
         state = torch.get_rng_state()
         wish = self.wish([session.data.held_out[i] for i in range(count)])
         pixels = self.sampler(self.sampling).sample(prompts, seeds=range(count), wish=wish)
         torch.set_rng_state(state)
+        if folder is None:
+            return
         for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
             write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})
         contact_sheet(list(zip(pixels, prompts, strict=True)), folder / "sheet.png")

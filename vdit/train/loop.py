@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
@@ -84,7 +83,6 @@ class NonFinite(RuntimeError):
 
 def fit(
     state: TrainState,
-    module: nn.Module,
     step: Step,
     batches: Batches,
     engine: Engine,
@@ -95,8 +93,6 @@ def fit(
     seed: int,
 ) -> str | None:
     """Train from `state.step` to `loop.steps`, or until a signal or a file asks to stop.
-
-    `module` is the engine's wrapping of `state.module`.
 
     Returns:
         What ended training early, or None.
@@ -111,8 +107,8 @@ def fit(
             while state.step < loop.steps:
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)
-                set_learning_rate(state.optimizer.param_groups, rate)
-                record = optimise(state, module, step, batches, engine, loop, optim, seed)
+                set_learning_rate(state.stepper.optimizer.param_groups, rate)
+                record = optimise(state, step, batches, engine, loop, seed)
                 state.ema.update(state.step)
                 state.step += 1
                 state.position = batches.state_dict()
@@ -133,14 +129,7 @@ def fit(
 
 
 def optimise(
-    state: TrainState,
-    module: nn.Module,
-    step: Step,
-    batches: Batches,
-    engine: Engine,
-    loop: Loop,
-    optim: Optim,
-    seed: int,
+    state: TrainState, step: Step, batches: Batches, engine: Engine, loop: Loop, seed: int
 ) -> StepRecord:
     """One optimiser step: gradients of `loop.accumulate` micro-batches, checked, clipped, applied."""
     draws = step_draws(seed, state.step, engine.mesh, engine.device)
@@ -149,17 +138,14 @@ def optimise(
     for micro in range(loop.accumulate):
         batch = next(batches).to(engine.device)
         ids += batch.ids
-        with engine.accumulating(module, active=micro < loop.accumulate - 1):
-            output = step(module, batch, draws, state.step)
-            engine.backward(output.loss.mean() / loop.accumulate)
+        with state.stepper.accumulating(micro < loop.accumulate - 1):
+            output = step(state.stepper.module, batch, draws, state.step)
+            state.stepper.backward(output.loss.mean() / loop.accumulate)
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])
-    weights = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = engine.gradient_norm(weights)
+    norm = state.stepper.gradient_norm()
     refuse_non_finite(losses, norm, ids, state.step, engine)
-    engine.clip(weights, norm, optim.clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad()
+    state.stepper.update(norm)
     names = outputs[-1].metrics
     metrics = {name: torch.stack([output.metrics[name] for output in outputs]).mean() for name in names}
     return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, metrics)

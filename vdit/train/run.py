@@ -55,10 +55,12 @@ def train(
             if isinstance(part, VideoSource):
                 console.print(f"{name}: {part.report}", markup=False)
     work = task.prepare(session)
-    module, optimizer = engine.setup(task.module, optimizer)
+    if latest is not None:
+        latest.load(task.module, task.borrowed)
+    stepper = engine.setup(task.module, optimizer, optim.clip_norm)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
-        average = EMA(task.module, loop.ema, loop.ema_every)
-        state = TrainState(task.module, optimizer, average, batches.state_dict(), borrowed=task.borrowed)
+        average = EMA(stepper.weights, loop.ema, loop.ema_every)
+        state = TrainState(task.module, stepper, average, batches.state_dict(), borrowed=task.borrowed)
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)
@@ -68,9 +70,7 @@ def train(
         console.print(f"training a {task.title} of {weights / 1e6:.2f} M weights on {len(work.items)} clips")
         hooks = [ProgressBar(task.title, loop.steps, console), *task.hooks(session, work, journal)]
         hooks.append(Metrics(journal, session.pace.metrics, loop.steps, engine.mean))
-        stopped = fit(
-            state, module, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed
-        )
+        stopped = fit(state, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed)
     if stopped:
         console.print(f"stopped by {stopped} after step {state.step}; the same command goes on from there")
     return stopped

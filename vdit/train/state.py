@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vdit.draws import Draws
 from vdit.parallel.mesh import Mesh
+from vdit.parallel.stepper import Stepper
 from vdit.train.ema import EMA
 
 __all__ = ["StepRecord", "TrainState", "step_draws"]
@@ -22,7 +23,7 @@ class TrainState:
 
     Attributes:
         module: what is trained, not wrapped.
-        optimizer: its optimiser.
+        stepper: the same and its optimiser, as the run's strategy has them.
         ema: the average of its weights.
         position: where the data order stands, as the loader tells it.
         step: steps done.
@@ -31,7 +32,7 @@ class TrainState:
     """
 
     module: nn.Module
-    optimizer: torch.optim.Optimizer
+    stepper: Stepper
     ema: EMA
     position: Mapping[str, int]
     step: int = 0

@@ -13,13 +13,13 @@ __all__ = ["Samples"]
 class Samples(Hook):
     """Has `draw` write into `samples/step_N` before training, every `every` steps and at the last.
 
-    What is there from before the first step shows what the model owes to training. Of several processes the
-    main one draws.
+    What is there from before the first step shows what the model owes to training. All processes draw, for
+    each may hold a part of the weights; the main one is told where to write.
     """
 
-    def __init__(self, draw: Callable[[Path], None], session: Session) -> None:
-        self.draw, self.main = draw, session.engine.main
-        self.folder, self.every, self.steps = session.folder.samples, session.pace.samples, session.steps
+    def __init__(self, draw: Callable[[Path | None], None], session: Session) -> None:
+        self.draw, self.every, self.steps = draw, session.pace.samples, session.steps
+        self.folder = session.folder.samples if session.engine.main else None
 
     def start(self, state: TrainState) -> None:
         if state.step == 0:
@@ -30,7 +30,5 @@ class Samples(Hook):
             self._draw(state)
 
     def _draw(self, state: TrainState) -> None:
-        if not self.main:
-            return
         with state.ema.applied():
-            self.draw(self.folder / f"step_{state.step:08d}")
+            self.draw(None if self.folder is None else self.folder / f"step_{state.step:08d}")

@@ -1,0 +1,179 @@
+"""What ranks that share optimiser states, gradients and weights do in tests: the same as one rank alone."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from sequence_work import drawn, native
+from torch import Tensor, nn
+
+from vdit.parallel.weights import WholeWeights
+from vdit.parallel.zero import ZeroStepper
+from vdit.train.ema import EMA
+from vdit.train.optim import Optim, build_optimizer, set_learning_rate
+from vdit.types import DenoiserInput, Tokens
+
+CLIPS, LIMIT = 8, 0.5
+OPTIM = Optim(lr=3e-3, clip_norm=LIMIT)
+
+
+class Done(NamedTuple):
+    """What some steps left: losses, norms, weights, their average, the state of the optimiser."""
+
+    losses: list[float]
+    norms: list[float]
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    backbone = native(patch=(1, 2, 2))
+    for value in backbone.parameters():
+        nn.init.normal_(value, std=0.2)
+    return backbone
+
+
+def error(module: nn.Module, step: int, rows: Sequence[int]) -> Tensor:
+    """The mean error over some clips of a step."""
+    x = drawn(CLIPS, 4, 3, 4, 6, seed=2 * step).float()
+    text = drawn(CLIPS, 5, 6, seed=2 * step + 1).float()
+    sigma = torch.linspace(0.1, 0.9, CLIPS).view(CLIPS, 1, 1, 1)
+    some = list(rows)
+    told = Tokens(text[some], torch.ones(len(some), 5, dtype=torch.bool))
+    out = module(DenoiserInput(x[some], sigma[some], text=told))
+    return (out - x[some].roll(1, 1)).square().mean()
+
+
+def alone(steps: Sequence[int]) -> Done:
+    """AdamW in one process, in plain lines."""
+    module = model()
+    optimizer = build_optimizer(module, OPTIM)
+    ema, losses, norms = EMA(WholeWeights(module), 0.9), [], []
+    for step in steps:
+        set_learning_rate(optimizer.param_groups, OPTIM.lr / (1 + step))
+        loss = error(module, step, range(CLIPS))
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(module.parameters(), LIMIT).item())
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(step)
+        losses.append(loss.item())
+    weights = {name: p.detach().clone() for name, p in module.named_parameters()}
+    return Done(losses, norms, weights, dict(ema.average), optimizer.state_dict())
+
+
+def together(steps: Sequence[int], stage: int, accumulate: int, begin: Done | None = None) -> Done:
+    """The same steps by all ranks, from the start or from what others left."""
+    module = model()
+    if begin is not None:
+        module.load_state_dict(begin.weights)
+    stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload=False, half=False)
+    ema, losses, norms = EMA(stepper.weights, 0.9), [], []
+    if begin is not None:
+        ema.load(begin.average)
+        stepper.load_optimizer_state(begin.state)
+    own = CLIPS // dist.get_world_size()
+    rows = range(dist.get_rank() * own, (dist.get_rank() + 1) * own)
+    for step in steps:
+        set_learning_rate(stepper.optimizer.param_groups, OPTIM.lr / (1 + step))
+        total = torch.zeros(())
+        for micro in range(accumulate):
+            with stepper.accumulating(micro < accumulate - 1):
+                loss = error(stepper.module, step, rows[micro::accumulate])
+                stepper.backward(loss / accumulate)
+            total += loss.detach() / accumulate
+        norm = stepper.gradient_norm()
+        stepper.update(norm)
+        ema.update(step)
+        dist.all_reduce(total)
+        losses.append(total.item() / dist.get_world_size())
+        norms.append(norm.item())
+    weights = stepper.weights.joined(stepper.weights.pieces())
+    return Done(losses, norms, weights, ema.whole(), dict(stepper.optimizer_state()))
+
+
+def compare(found: Done, expected: Done, said: str) -> None:
+    assert len(found.losses) == len(expected.losses)
+    for name in ("losses", "norms"):
+        torch.testing.assert_close(
+            torch.tensor(getattr(found, name)), torch.tensor(getattr(expected, name)), rtol=1e-5, atol=0,
+            msg=lambda m, n=name: f"{said}, {n}: {m}",
+        )  # fmt: skip
+    for kind in ("weights", "average"):
+        for name, value in getattr(expected, kind).items():
+            other = getattr(found, kind)[name]
+            torch.testing.assert_close(
+                other, value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{said}, {n}: {m}"
+            )
+    assert found.state["param_groups"] == expected.state["param_groups"], said
+    for number, moments in expected.state["state"].items():
+        assert found.state["state"][number].keys() == moments.keys()
+        for key, value in moments.items():
+            torch.testing.assert_close(found.state["state"][number][key], value, rtol=1e-3, atol=1e-6)
+
+
+def agree(rank: int, world: int) -> None:
+    whole = alone(range(20))
+    for stage in (1, 2, 3):
+        for accumulate in (1, 2):
+            compare(
+                together(range(20), stage, accumulate),
+                whole,
+                f"zero{stage} x {world}, accumulate {accumulate}",
+            )
+
+
+def go_on(rank: int, world: int) -> None:
+    """Any stage, and one process, goes on from what another left."""
+    whole, half = alone(range(20)), alone(range(10))
+    for first, second in ((None, 1), (1, 2), (2, 3), (3, 1)):
+        begin = half if first is None else together(range(10), first, 1)
+        rest = together(range(10, 20), second, 1, begin)
+        compare(
+            rest, whole._replace(losses=whole.losses[10:], norms=whole.norms[10:]), f"{first} then {second}"
+        )
+
+
+def swap(rank: int, world: int) -> None:
+    """Inside `applied` the module computes with the average; after it, with what training left."""
+    for stage in (1, 2, 3):
+        module = model()
+        stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload=False, half=False)
+        ema = EMA(stepper.weights, 0.9)
+        for step in range(3):
+            stepper.backward(error(stepper.module, step, range(CLIPS)))
+            stepper.update(stepper.gradient_norm())
+            ema.update(step)
+        by_hand = model()
+        with torch.no_grad():
+            before = error(stepper.module, 9, range(CLIPS))
+            by_hand.load_state_dict(ema.whole())
+            with ema.applied():
+                torch.testing.assert_close(
+                    error(stepper.module, 9, range(CLIPS)), error(by_hand, 9, range(CLIPS))
+                )
+            assert torch.equal(error(stepper.module, 9, range(CLIPS)), before)
+
+
+def no_sync(rank: int, world: int) -> None:
+    """A fault: gradients that are not exchanged. The comparison must see it."""
+    found = together(range(3), 1, 1)
+    saved = dist.all_reduce
+    try:
+        import deepspeed.comm as comm
+
+        kept = comm.all_reduce
+        comm.all_reduce = lambda tensor, *args, **kwargs: None
+        broken = together(range(3), 1, 1)
+    finally:
+        comm.all_reduce, dist.all_reduce = kept, saved
+    expected = alone(range(3))
+    compare(found, expected, "whole")
+    try:
+        compare(broken, expected, "broken")
+    except AssertionError:
+        return
+    raise AssertionError("gradients were not exchanged, and nothing was noticed")

@@ -1,0 +1,94 @@
+"""A module and its optimiser as a run's strategy has them: what one optimiser step is made of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vdit.parallel.weights import Weights, WholeWeights
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["FabricStepper", "Stepper"]
+
+
+class Stepper(ABC):
+    """One optimiser step, in pieces that the loop puts together.
+
+    Attributes:
+        module: what is called; a wrapper of the module that is trained.
+        optimizer: whose groups have the rates.
+        weights: what this process holds of them.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    weights: Weights
+
+    @abstractmethod
+    def accumulating(self, active: bool) -> AbstractContextManager[None]:
+        """Inside, while `active`, gradients are summed and no step follows."""
+
+    @abstractmethod
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients."""
+
+    @abstractmethod
+    def gradient_norm(self) -> Tensor:
+        """The 2-norm of all gradients together, the mean over ranks of which is stepped along."""
+
+    @abstractmethod
+    def update(self, norm: Tensor) -> None:
+        """Step along gradients whose norm is `norm`, scaled down to the limit, and forget them."""
+
+    @abstractmethod
+    def optimizer_state(self) -> Mapping[str, Any]:
+        """The state of the optimiser over whole weights, as one process would save it; all ranks together."""
+
+    @abstractmethod
+    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `optimizer_state` gave, under whatever strategy it did."""
+
+
+class FabricStepper(Stepper):
+    """One device, or several with a copy of the weights each (DDP).
+
+    Args:
+        fabric: launched.
+        module: what is trained.
+        optimizer: over its weights.
+        limit: gradients are scaled down to this norm.
+    """
+
+    def __init__(
+        self, fabric: "Fabric", module: nn.Module, optimizer: torch.optim.Optimizer, limit: float
+    ) -> None:
+        self._fabric, self._limit = fabric, limit
+        self.weights = WholeWeights(module)
+        self.module, self.optimizer = fabric.setup(module, optimizer)
+        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def accumulating(self, active: bool) -> AbstractContextManager[None]:
+        return self._fabric.no_backward_sync(self.module, enabled=active)  # pyright: ignore
+
+    def backward(self, loss: Tensor) -> None:
+        self._fabric.backward(loss)
+
+    def gradient_norm(self) -> Tensor:
+        return torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+
+    def update(self, norm: Tensor) -> None:
+        if norm > self._limit:
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self._limit, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def optimizer_state(self) -> Mapping[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(dict(state))

@@ -1,0 +1,224 @@
+"""Weights, gradients and optimiser states that ranks share (ZeRO), by DeepSpeed.
+
+DeepSpeed takes over the optimiser step: the norm of gradients, clipping and the boundaries of accumulation
+are its own. What it does to a module is confined to this file. It runs on CUDA and, over gloo, on CPUs.
+Source: Rajbhandari et al. 2020.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from vdit.parallel.blocks import transformers_of
+from vdit.parallel.stepper import Stepper
+from vdit.parallel.weights import Weights
+from vdit.types import InputError
+
+__all__ = ["ZeroStepper"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class ZeroStepper(Stepper):
+    """A step by DeepSpeed's engine.
+
+    Args:
+        module: what is trained, on its device.
+        optimizer: AdamW over its weights.
+        stage: 1 shares optimiser states, 2 gradients too, 3 weights too.
+        limit: gradients are scaled down to this norm.
+        offload: whether optimiser states stay in the memory of the CPU.
+        half: whether matrix products are in bfloat16.
+
+    Raises:
+        InputError: DeepSpeed is not installed, or another optimiser.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stage: int,
+        limit: float,
+        offload: bool,
+        half: bool,
+    ) -> None:
+        transformers_of(module, f"parallel.strategy zero{stage}")
+        if not isinstance(optimizer, torch.optim.AdamW):
+            raise InputError(
+                f"ZeRO cuts every weight into parts, and {type(optimizer).__name__} needs whole matrices: "
+                "leave out optim.muon, or train with parallel.strategy ddp"
+            )
+        deepspeed = started_deepspeed()
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
+        self._options = [[key for key in group if key != "params"] for group in optimizer.param_groups]
+        self._engine, self._zero, _, _ = deepspeed.initialize(
+            model=module, optimizer=optimizer, config=_config(stage, limit, offload, half)
+        )
+        self.module, self.optimizer, self._stage = self._engine, self._zero, stage
+        self.weights = SharedWeights(module, self._zero) if stage == 3 else CopiedWeights(module)
+
+    @contextmanager
+    def accumulating(self, active: bool) -> Iterator[None]:
+        self._engine.set_gradient_accumulation_boundary(not active)
+        yield
+
+    def backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def gradient_norm(self) -> Tensor:
+        if self._stage == 3:
+            from deepspeed.runtime.utils import combine_grad_norm_groups  # pyright: ignore
+
+            norm = combine_grad_norm_groups(self._zero._get_norm_groups())
+        else:
+            norm = self._zero.scaled_global_norm()
+        norm = torch.as_tensor(norm, dtype=torch.float32)
+        return torch.where(norm < 0, torch.nan, norm)  # below 0 stands for one that is no number
+
+    def update(self, norm: Tensor) -> None:
+        self._engine.step()
+
+    def optimizer_state(self) -> Mapping[str, Any]:
+        from deepspeed.utils import safe_get_full_optimizer_state  # pyright: ignore
+
+        self._link_moments()
+        rows, numbered, count = {}, [], 0
+        steps = [state["step"] for state in self._zero.optimizer.state.values() if "step" in state]
+        for group, live, keys in zip(self._groups, self._zero.param_groups, self._options, strict=True):
+            options = {key: live[key] for key in keys}
+            numbered.append({**options, "params": list(range(count, count + len(group)))})
+            for p in group:
+                if steps:
+                    moments = {key: safe_get_full_optimizer_state(p, key).cpu() for key in MOMENTS}
+                    moments = {key: value.view(_shape(p)) for key, value in moments.items()}
+                    rows[count] = {"step": steps[0].clone(), **moments}
+                count += 1
+        return {"state": rows, "param_groups": numbered}
+
+    def _link_moments(self) -> None:
+        """Tell weights where their moments are. DeepSpeed does so once, when only the first group has any."""
+        if self._stage < 3:
+            self._zero._hp_optimizer_states_linked = False
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state  # pyright: ignore
+
+        rows = state["state"]
+        if not rows:
+            return
+        zero, inner = self._zero, self._zero.optimizer
+        flat = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        for part in flat:
+            begun = {key: torch.zeros_like(part.data) for key in MOMENTS}
+            inner.state[part] = {"step": rows[0]["step"].clone(), **begun}
+        self._link_moments()
+        for number, p in enumerate(p for group in self._groups for p in group):
+            for key in MOMENTS:
+                safe_set_full_optimizer_state(p, rows[number][key].to(p.device), key)
+
+
+class CopiedWeights(Weights):
+    """Every rank computes with all weights, and is in charge of an equal slice of each (ZeRO 1 and 2)."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+    def pieces(self) -> dict[str, Tensor]:
+        return {name: self.piece(name, p.detach()) for name, p in self._live.items()}
+
+    def piece(self, name: str, whole: Tensor) -> Tensor:
+        length = -(-whole.numel() // dist.get_world_size())
+        return whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
+
+    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: _gathered(pieces[name], p.shape) for name, p in self._live.items()}
+
+    @torch.no_grad()
+    def put(self, pieces: Mapping[str, Tensor]) -> None:
+        for name, whole in self.joined(pieces).items():
+            self._live[name].copy_(whole)
+
+
+class SharedWeights(Weights):
+    """Every rank has a slice of each weight, and whole ones only while they are computed with (ZeRO 3)."""
+
+    def __init__(self, module: nn.Module, zero: Any) -> None:
+        self._live: dict[str, Any] = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._zero = zero
+
+    def pieces(self) -> dict[str, Tensor]:
+        return {name: p.ds_tensor.detach() for name, p in self._live.items()}
+
+    def piece(self, name: str, whole: Tensor) -> Tensor:
+        length = self._live[name].ds_tensor.numel()
+        own = whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
+        return torch.cat([own, own.new_zeros(length - own.numel())])
+
+    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: _gathered(pieces[name], p.ds_shape) for name, p in self._live.items()}
+
+    @torch.no_grad()
+    def put(self, pieces: Mapping[str, Tensor]) -> None:
+        self._zero._partition_all_parameters()
+        for name, p in self._live.items():
+            p.ds_tensor.copy_(pieces[name])
+        if kept := self._zero.persistent_parameters:
+            kept[0].all_gather(kept)
+
+
+def started_deepspeed() -> Any:
+    """The package, told of the processes that are there. Raises InputError where it is not installed.
+
+    On a CPU it would first compile an operation for shared memory, for a minute, and a process that is killed
+    then leaves a lock that every later one waits for. Gloo does without.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
+    try:
+        import deepspeed  # pyright: ignore
+    except ImportError as error:
+        raise InputError(
+            "ZeRO needs DeepSpeed: `pip install 'vdit-video[deepspeed]'`, or parallel.strategy ddp"
+        ) from error
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
+    return deepspeed
+
+
+def _config(stage: int, limit: float, offload: bool, half: bool) -> dict[str, Any]:
+    where = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_clipping": limit,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**12,
+        "torch_autocast": {"enabled": half, "dtype": "bfloat16"},
+        "zero_optimization": {
+            "stage": stage,
+            "overlap_comm": torch.cuda.is_available(),
+            **({"offload_optimizer": where} if offload else {}),
+        },
+    }
+
+
+def _shape(p: Any) -> torch.Size:
+    return p.ds_shape if hasattr(p, "ds_shape") else p.shape
+
+
+def _gathered(piece: Tensor, shape: torch.Size) -> Tensor:
+    """A whole weight from every rank's slice, of which the last ones may be shorter."""
+    world = dist.get_world_size()
+    length = -(-shape.numel() // world)
+    own = torch.cat([piece, piece.new_zeros(length - piece.numel())]) if piece.numel() < length else piece
+    slices = [torch.empty_like(own) for _ in range(world)]
+    dist.all_gather(slices, own.contiguous())
+    return torch.cat(slices)[: shape.numel()].view(shape)
