@@ -19,3 +19,7 @@ def test_one_stage_goes_on_from_another(tmp_path: Path):
 
 def test_averages_take_the_place_of_weights_and_leave_it(tmp_path: Path):
     run_ranks(zero_work.swap, 2, tmp_path)
+
+
+def test_gradients_that_are_not_exchanged_are_noticed(tmp_path: Path):
+    run_ranks(zero_work.unsynchronised, 2, tmp_path)

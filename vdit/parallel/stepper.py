@@ -47,7 +47,9 @@ class Stepper(ABC):
 
     @abstractmethod
     def optimizer_state(self) -> Mapping[str, Any]:
-        """The state of the optimiser over whole weights, as one process would save it; all ranks together."""
+        """The state of the optimiser over whole weights, as one process would save it, for the main rank; all
+        ranks together.
+        """
 
     @abstractmethod
     def load_optimizer_state(self, state: Mapping[str, Any]) -> None:

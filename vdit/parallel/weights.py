@@ -12,7 +12,8 @@ __all__ = ["Weights", "WholeWeights"]
 class Weights(ABC):
     """The trainable weights of a module, as they are spread over ranks.
 
-    A piece is what this rank has of one weight. All ranks call `joined` and `put` together.
+    A piece is what this rank has of one weight. All ranks call `joined` and `put` together, and the main one
+    is given what is joined: the others may have no room for it.
     """
 
     @abstractmethod
@@ -25,7 +26,7 @@ class Weights(ABC):
 
     @abstractmethod
     def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole weights from every rank's pieces."""
+        """Whole weights from every rank's pieces, for the main rank; nothing, or as much, for others."""
 
     @abstractmethod
     def put(self, pieces: Mapping[str, Tensor]) -> None:

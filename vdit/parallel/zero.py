@@ -88,16 +88,18 @@ class ZeroStepper(Stepper):
         from deepspeed.utils import safe_get_full_optimizer_state  # pyright: ignore
 
         self._link_moments()
-        rows, numbered, count = {}, [], 0
+        rows: dict[int, dict[str, Tensor]] = {}
+        numbered, count = [], 0
         steps = [state["step"] for state in self._zero.optimizer.state.values() if "step" in state]
         for group, live, keys in zip(self._groups, self._zero.param_groups, self._options, strict=True):
             options = {key: live[key] for key in keys}
             numbered.append({**options, "params": list(range(count, count + len(group)))})
             for p in group:
-                if steps:
-                    moments = {key: safe_get_full_optimizer_state(p, key).cpu() for key in MOMENTS}
-                    moments = {key: value.view(_shape(p)) for key, value in moments.items()}
-                    rows[count] = {"step": steps[0].clone(), **moments}
+                for key in MOMENTS if steps else ():
+                    moment = safe_get_full_optimizer_state(p, key)  # on every rank, one at a time
+                    if dist.get_rank() == 0 and moment is not None:
+                        row = rows.setdefault(count, {"step": steps[0].clone()})
+                        row[key] = moment.view(_shape(p)).cpu()
                 count += 1
         return {"state": rows, "param_groups": numbered}
 
@@ -138,12 +140,12 @@ class CopiedWeights(Weights):
         return whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
 
     def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: _gathered(pieces[name], p.shape) for name, p in self._live.items()}
+        return _joined(pieces, {name: p.shape for name, p in self._live.items()})
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:
-        for name, whole in self.joined(pieces).items():
-            self._live[name].copy_(whole)
+        for name, p in self._live.items():
+            p.copy_(_gathered(pieces[name], p.shape))
 
 
 class SharedWeights(Weights):
@@ -162,7 +164,7 @@ class SharedWeights(Weights):
         return torch.cat([own, own.new_zeros(length - own.numel())])
 
     def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: _gathered(pieces[name], p.ds_shape) for name, p in self._live.items()}
+        return _joined(pieces, {name: p.ds_shape for name, p in self._live.items()})
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:
@@ -212,6 +214,16 @@ def _config(stage: int, limit: float, offload: bool, half: bool) -> dict[str, An
 
 def _shape(p: Any) -> torch.Size:
     return p.ds_shape if hasattr(p, "ds_shape") else p.shape
+
+
+def _joined(pieces: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Whole weights on the CPU of the main rank, one after the other through the devices of all."""
+    found = {}
+    for name, shape in shapes.items():
+        whole = _gathered(pieces[name], shape)
+        if dist.get_rank() == 0:
+            found[name] = whole.cpu()
+    return found
 
 
 def _gathered(piece: Tensor, shape: torch.Size) -> Tensor:

@@ -155,7 +155,7 @@ class Saved(NamedTuple):
 
     @classmethod
     def of(cls, state: TrainState) -> "Saved":
-        """All of a state; all ranks together, for each may hold a part of it."""
+        """All of a state, for the main rank; all ranks together, for each may hold a part of it."""
         own = {name: v for name, v in state.module.state_dict().items() if name not in state.borrowed}
         weights = state.ema.weights
         own |= weights.joined(weights.pieces())

@@ -45,7 +45,7 @@ class EMA:
             value.copy_(self.weights.piece(name, average[name]))
 
     def whole(self) -> dict[str, Tensor]:
-        """The average of whole weights; all ranks together."""
+        """The average of whole weights, for the main rank; all ranks together."""
         return self.weights.joined(self.average)
 
     @contextmanager
