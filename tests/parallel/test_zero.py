@@ -17,6 +17,10 @@ def test_one_stage_goes_on_from_another(tmp_path: Path):
     run_ranks(zero_work.go_on, 2, tmp_path)
 
 
+def test_states_on_the_cpu_and_half_precision(tmp_path: Path):
+    run_ranks(zero_work.apart, 2, tmp_path)
+
+
 def test_averages_take_the_place_of_weights_and_leave_it(tmp_path: Path):
     run_ranks(zero_work.swap, 2, tmp_path)
 

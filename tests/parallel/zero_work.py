@@ -66,12 +66,19 @@ def alone(steps: Sequence[int]) -> Done:
     return Done(losses, norms, weights, dict(ema.average), optimizer.state_dict())
 
 
-def together(steps: Sequence[int], stage: int, accumulate: int, begin: Done | None = None) -> Done:
+def together(
+    steps: Sequence[int],
+    stage: int,
+    accumulate: int,
+    begin: Done | None = None,
+    offload: bool = False,
+    half: bool = False,
+) -> Done:
     """The same steps by all ranks, from the start or from what others left."""
     module = model()
     if begin is not None:
         module.load_state_dict(begin.weights)
-    stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload=False, half=False)
+    stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload, half)
     ema, losses, norms = EMA(stepper.weights, 0.9), [], []
     if begin is not None:
         ema.load(begin.average)
@@ -127,6 +134,20 @@ def agree(rank: int, world: int) -> None:
                 whole,
                 f"zero{stage} x {world}, accumulate {accumulate}",
             )
+
+
+def apart(rank: int, world: int) -> None:
+    """States in the memory of the CPU are the same states; half precision is near."""
+    whole = alone(range(20))
+    for stage in (2, 3):
+        begin = together(range(10), stage, 1, offload=True)
+        rest = together(range(10, 20), stage, 1, begin, offload=True)
+        both = rest._replace(losses=begin.losses + rest.losses, norms=begin.norms + rest.norms)
+        compare(both, whole, f"zero{stage}, offload")
+        lower = together(range(20), stage, 1, half=True)
+        near = torch.tensor(lower.losses) - torch.tensor(whole.losses)
+        assert 0 < near.abs().max() < 0.02 * whole.losses[0]
+        assert {value.dtype for value in lower.weights.values()} == {torch.float32}
 
 
 def go_on(rank: int, world: int) -> None:
