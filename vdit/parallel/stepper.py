@@ -70,8 +70,8 @@ class FabricStepper(Stepper):
         self, fabric: "Fabric", module: nn.Module, optimizer: torch.optim.Optimizer, limit: float
     ) -> None:
         self._fabric, self._limit = fabric, limit
-        self.weights = WholeWeights(module)
         self.module, self.optimizer = fabric.setup(module, optimizer)
+        self.weights = WholeWeights(module)  # on its device by now
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def accumulating(self, active: bool) -> AbstractContextManager[None]:

@@ -34,13 +34,13 @@ class Weights(ABC):
 
 
 class WholeWeights(Weights):
-    """Every rank has all of every weight."""
+    """Every rank has all of every weight, on the device where it stays."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._live = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
     def pieces(self) -> dict[str, Tensor]:
-        return {name: p.detach() for name, p in self._live.items()}
+        return self._live
 
     def piece(self, name: str, whole: Tensor) -> Tensor:
         return whole
