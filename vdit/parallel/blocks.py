@@ -62,8 +62,8 @@ def compile_blocks(module: nn.Module) -> None:
 def _recomputed(forward: Callable[..., Tensor], what: Recompute, x: Tensor, stream: Any) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(x, stream)
-    contexts = partial(create_selective_checkpoint_contexts, _policy) if what == "selective" else None
-    more: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
+    contexts = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)}
+    more: dict[str, Any] = contexts if what == "selective" else {}
     return checkpoint(  # pyright: ignore[reportReturnType]
         _without_lean_layers, forward, x, stream, use_reentrant=False, preserve_rng_state=False, **more
     )

@@ -121,7 +121,7 @@ class _SpreadAttend(Attend):
 
     def __init__(self, spread: _Spread, heads: int) -> None:
         super().__init__()
-        self.spread = (spread,)  # in a tuple: no module may own its owner
+        self.spread = spread
         if heads % spread.group.size:
             raise InputError(
                 f"parallel.sequence {spread.group.size} does not divide {heads} heads: choose a divisor"
@@ -134,7 +134,7 @@ class _SpreadAttend(Attend):
         v: Float[Tensor, "b n heads d"],
         mask: Bool[Tensor, "b m"] | Float[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n heads d"]:
-        (spread,) = self.spread
+        spread = self.spread
         if not spread.active:
             return super().forward(q, k, v, mask)
         group, parts = spread.group, spread.group.parts(spread.whole)
