@@ -32,6 +32,7 @@ __all__ = [
     "Slot",
     "Tokens",
     "on_tensors",
+    "onto",
 ]
 
 
@@ -198,7 +199,14 @@ class ClipBatch:
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch with its tensors on `device`."""
-        return on_tensors(self, lambda tensor: tensor.to(device))
+        return on_tensors(self, lambda tensor: onto(tensor, device))
+
+
+def onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same tensor on `device`. Nobody waits for it to come from the CPU, out of memory that is pinned."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def on_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:

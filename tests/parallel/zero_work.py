@@ -94,7 +94,7 @@ def together(
                 stepper.backward(loss / accumulate)
             total += loss.detach() / accumulate
         norm = stepper.gradient_norm()
-        stepper.update(norm)
+        stepper.update(norm, torch.tensor(False))
         ema.update(step)
         dist.all_reduce(total)
         losses.append(total.item() / dist.get_world_size())
@@ -169,7 +169,7 @@ def swap(rank: int, world: int) -> None:
         ema = EMA(stepper.weights, 0.9)
         for step in range(3):
             stepper.backward(error(stepper.module, step, range(CLIPS)))
-            stepper.update(stepper.gradient_norm())
+            stepper.update(stepper.gradient_norm(), torch.tensor(False))
             ema.update(step)
         by_hand = model()
         with torch.no_grad():

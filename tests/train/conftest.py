@@ -68,7 +68,7 @@ def new_state(engine: Engine) -> Callable[..., TrainState]:
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
         kind = getattr(torch.optim, optimizer)
-        stepper = engine.setup(module, kind(module.parameters(), lr=lr), limit)
+        stepper = engine.setup(module, kind(module.parameters(), lr=lr, fused=True), limit)
         return TrainState(module, stepper, EMA(stepper.weights, 0.9), {"epoch": 0})
 
     return fresh
@@ -81,8 +81,10 @@ def snapshot() -> Callable[[TrainState], dict[str, Tensor]]:
     def copy(state: TrainState) -> dict[str, Tensor]:
         tensors = {f"model {k}": v.clone() for k, v in state.module.state_dict().items()}
         tensors |= {f"average {k}": v.clone() for k, v in state.ema.average.items()}
-        for number, moments in state.stepper.optimizer_state()["state"].items():
-            tensors |= {f"optimizer {number} {k}": torch.as_tensor(v).clone() for k, v in moments.items()}
+        saved = state.stepper.optimizer_state()
+        for name, part in {"": saved, **saved}.items():  # of one optimiser, or of several by name
+            for number, moments in part.get("state", {}).items() if isinstance(part, dict) else ():
+                tensors |= {f"optimizer {name} {number} {k}": v.clone() for k, v in moments.items()}
         return tensors
 
     return copy

@@ -10,8 +10,9 @@ from torch import nn
 from vdit.draws import Draws
 from vdit.parallel.mesh import Mesh
 from vdit.train.checkpoint import Checkpoints
+from vdit.train.finite import FiniteWatch, NonFinite
 from vdit.train.hooks.hook import Hook, due
-from vdit.train.loop import Loop, NonFinite, fit, optimise
+from vdit.train.loop import Loop, fit, optimise
 from vdit.train.optim import Optim, learning_rate
 from vdit.train.requests import Requests, Wanted
 from vdit.train.state import StepRecord, TrainState, step_draws
@@ -76,7 +77,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
         before = [p.detach().clone() for p in state.module.parameters()]
         with loader(size) as batches:
             loop = Loop(steps=1, batch=size, accumulate=micro)
-            record = optimise(state, step, batches, engine, loop, seed=0)
+            record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
         gradients = [a - p.detach() for a, p in zip(before, state.module.parameters(), strict=True)]
         moved[size, micro] = [*gradients, record.loss, record.gradient_norm]
         assert record.clips == 8
@@ -93,7 +94,7 @@ def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step
     state = new_state()
     with loader(2) as batches:
         loop = Loop(steps=1, batch=2, accumulate=2)
-        record = optimise(state, step, batches, engine, loop, seed=0)
+        record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
     assert apart[0] != apart[1]
     torch.testing.assert_close(record.metrics["largest"], sum(apart) / 2)
 
@@ -103,7 +104,7 @@ def test_gradients_are_clipped_to_the_limit(engine, loader, step, new_state):
     before = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach().clone()
     with loader(8) as batches:
         loop = Loop(steps=1)
-        record = optimise(state, step, batches, engine, loop, 0)
+        record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
     after = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach()
     assert record.gradient_norm > 0.1
     assert (before - after).norm().item() == pytest.approx(0.01, rel=1e-3)

@@ -8,7 +8,8 @@ import torch
 from vdit.eval.curves import read_rows
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.run_folder import RunFolder
-from vdit.train.state import StepRecord
+from vdit.train.state import Own, StepRecord
+from vdit.train.stopwatch import Stopwatch
 from vdit.types import InputError
 
 CONFIG = "out: runs/a\noptim:\n  lr: 0.001\nseed: 0\n"
@@ -49,6 +50,18 @@ def test_a_run_is_known_again_by_what_its_record_means_today(tmp_path: Path):
     assert folder.claim(later, recorded=later) is True
     with pytest.raises(InputError, match="another configuration"):
         folder.claim(later.replace("0.001", "0.002"), recorded=later)
+
+
+def test_how_a_run_is_carried_out_may_change(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    carried = "loop:\n  steps: 9\n  save_every: 5\ndata:\n  workers: 1\nparallel:\n  devices: 2\n"
+    folder.claim(CONFIG + carried)
+    other = carried.replace("5", "50").replace("workers: 1", "workers: 4").replace("devices: 2", "devices: 4")
+    assert folder.claim(CONFIG + other) is True
+    assert folder.config.read_text() == CONFIG + other
+    with pytest.raises(InputError, match=r"-  steps: 9\n  \+  steps: 8"):
+        folder.claim(CONFIG + other.replace("steps: 9", "steps: 8"))
+    assert folder.config.read_text() == CONFIG + other
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path):
@@ -126,9 +139,13 @@ def test_a_run_without_metrics_has_no_rows(tmp_path: Path):
     assert read_rows(RunFolder(tmp_path).metrics) == []
 
 
+def own(loss: torch.Tensor) -> Own:
+    return Own(("clip",), loss[None], Stopwatch(loss.device), 0.0)
+
+
 def record(step: int, loss: float) -> StepRecord:
     value = torch.tensor(loss)
-    return StepRecord(step, value, 2 * value, 0.1 * step, 0.5, 8, {"kl": 3 * value})
+    return StepRecord(step, value, 2 * value, 0.1 * step, 0.5, 8, {"kl": 3 * value}, own(value))
 
 
 def test_metrics_are_means_since_the_last_row(folder: RunFolder, new_state):

@@ -10,7 +10,7 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
 from vdit.conditions.rays import from_first, grouped, plucker
-from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot
+from vdit.types import Cameras, ClipBatch, DenoiserInput, InputError, Slot, onto
 
 __all__ = ["CameraCondition", "CameraPoses", "CameraRays"]
 
@@ -55,13 +55,13 @@ class CameraCondition(Rows, Featured[Tensor]):
 
     def cameras(self, batch: ClipBatch) -> tuple[Cameras, Bool[Tensor, "b"]]:
         """Those of the clips, and which clips have any. Raises InputError where their frames are too many."""
-        told = batch.features[self.name].to(batch.fps.device)
+        told = onto(batch.features[self.name], batch.fps.device)
         assert batch.latents is not None  # noise in sampling: it has the size
         length = 1 + self.stride_t * (batch.latents.shape[2] - 1)
         if (frames := told.shape[1]) != length:
             raise InputError(f"the camera has {frames} frames, and the clip {length}")
         there = told[:, 0, 0] > 0  # a focal length
-        told = torch.where(there[:, None, None], told, STILL.to(told))
+        told = torch.where(there[:, None, None], told, onto(STILL, told.device).to(told))
         return Cameras(told[..., :4], rearrange(told[..., 4:], "b t (i j) -> b t i j", i=4)), there
 
 

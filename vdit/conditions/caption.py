@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdit.conditions.condition import Condition
 from vdit.text.encoder import TextEncoder
-from vdit.types import ClipBatch, DenoiserInput, Slot, Tokens
+from vdit.types import ClipBatch, DenoiserInput, Slot, Tokens, onto
 
 __all__ = ["Caption"]
 
@@ -55,7 +55,7 @@ class Caption(Condition[Tokens]):
 
 
 def _on(tokens: Tokens, device: torch.device) -> Tokens:
-    return Tokens(tokens.values.to(device), tokens.mask.to(device))
+    return Tokens(onto(tokens.values, device), onto(tokens.mask, device))
 
 
 def _same_length(all_tokens: Sequence[Tokens]) -> list[Tokens]:

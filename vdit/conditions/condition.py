@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.draws import Draws
-from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot, onto
 
 __all__ = ["Condition", "Featured", "GivenFrames", "Known", "Rows"]
 
@@ -70,7 +70,7 @@ class Condition(nn.Module, ABC, Generic[Signal]):
         """What training asks for: `signal`, hidden from some of the clips."""
         signal = self.signal(batch)
         hidden = draws.uniform(len(batch)) < self.drop
-        return self.mix(signal, self.null(signal), hidden.to(batch.fps.device))
+        return self.mix(signal, self.null(signal), onto(hidden, batch.fps.device))
 
     def known(self, signal: Signal) -> Known | None:
         """Latents that the signal makes known; nothing, for most conditions."""

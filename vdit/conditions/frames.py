@@ -15,7 +15,7 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Rows
 from vdit.text.encoder import ImageEncoder
-from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot, onto
 
 __all__ = ["FrameCondition", "ImageChannels", "ImageTokens", "Places"]
 
@@ -71,7 +71,7 @@ class FrameCondition(Rows, GivenFrames[Tensor]):
         """What the model is to see of given frames, one row a clip; by frozen networks, without gradient."""
 
     def signal(self, batch: ClipBatch) -> Tensor:
-        return batch.features[self.name].to(batch.fps.device)
+        return onto(batch.features[self.name], batch.fps.device)
 
 
 class ImageChannels(FrameCondition):

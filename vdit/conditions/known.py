@@ -16,7 +16,7 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Known
 from vdit.conditions.shown import WAYS, latent_place
 from vdit.draws import Draws
-from vdit.types import Appended, ClipBatch, DenoiserInput, Given, InputError, Slot
+from vdit.types import Appended, ClipBatch, DenoiserInput, Given, InputError, Slot, onto
 
 __all__ = ["Frames", "KnownFrames", "Place"]
 
@@ -181,7 +181,7 @@ class KnownFrames(GivenFrames[Frames]):
 
     def whole(self, batch: ClipBatch) -> Frames:
         """All that there is to choose from: what was given, or in training all of the clip."""
-        feature = batch.features[self.name].to(batch.fps.device)
+        feature = onto(batch.features[self.name], batch.fps.device)
         assert batch.latents is not None  # in sampling noise: it has the size
         t = batch.latents.shape[2]
         frames = 1 + self.stride_t * (t - 1)
@@ -208,7 +208,7 @@ class KnownFrames(GivenFrames[Frames]):
         numbers = draws.uniform(len(batch), 3 + MOST).tolist()
         t = self.length(whole)
         if self.noise:
-            level = self.noise * draws.uniform(len(batch)).to(whole.level)
+            level = self.noise * onto(draws.uniform(len(batch)), whole.level.device).to(whole.level)
             whole = whole._replace(noise=draws.normal(whole.latents.shape, whole.latents), level=level)
         return self.shown(whole, [self.frames_drawn(row, t) for row in numbers])
 
@@ -231,7 +231,7 @@ class KnownFrames(GivenFrames[Frames]):
         mask = torch.zeros(len(frames), t, dtype=torch.bool)
         for row, some in zip(mask, frames, strict=True):
             row[some] = True
-        mask = mask.to(whole.known.device)
+        mask = onto(mask, whole.known.device)
         start = self.beginning(mask)
         beside = (mask & ~start)[:, self.candidates(t)]
         images = whole.images._replace(mask=whole.images.mask & beside)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
 from vdit.data.motion import motion_score
-from vdit.types import ClipBatch, DenoiserInput, Slot
+from vdit.types import ClipBatch, DenoiserInput, Slot, onto
 
 __all__ = ["WAVES", "FrameRate", "MotionScore", "waves"]
 
@@ -89,4 +89,4 @@ class MotionScore(Number, Featured[Tensor]):
         return (nothing if batch.motion is None else batch.motion)[:, None]
 
     def number(self, batch: ClipBatch) -> Float[Tensor, "b"]:
-        return batch.features[self.name][:, 0].to(batch.fps.device)
+        return onto(batch.features[self.name][:, 0], batch.fps.device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
-from vdit.types import Appended, ClipBatch, DenoiserInput, InputError, Slot
+from vdit.types import Appended, ClipBatch, DenoiserInput, InputError, Slot, onto
 
 __all__ = ["ReferenceImages"]
 
@@ -67,7 +67,7 @@ class ReferenceImages(Rows, Featured[Tensor]):
         return full
 
     def signal(self, batch: ClipBatch) -> Float[Tensor, "b k c_mask h w"]:
-        return batch.features[self.name].to(batch.fps.device)
+        return onto(batch.features[self.name], batch.fps.device)
 
     def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         mask: Bool[Tensor, "b k"] = signal[:, :, 0, 0, 0] > 0.5

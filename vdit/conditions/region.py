@@ -13,7 +13,7 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Known
 from vdit.draws import Draws
-from vdit.types import ClipBatch, DenoiserInput, InputError, Slot
+from vdit.types import ClipBatch, DenoiserInput, InputError, Slot, onto
 
 __all__ = ["KnownRegion", "Region"]
 
@@ -71,7 +71,7 @@ class KnownRegion(Featured[Region]):
         assert batch.latents is not None
         if batch.repaint is None:
             return self.null(Region(batch.latents, batch.latents.new_zeros(len(batch), 1, 1, 1, 1).bool()))
-        kept = batch.features[self.name].to(batch.fps.device)
+        kept = onto(batch.features[self.name], batch.fps.device)
         return Region(kept[:, 1:], kept[:, :1, :1] > 0.5)
 
     def drawn(self, batch: ClipBatch, draws: Draws) -> Region:
@@ -87,7 +87,7 @@ class KnownRegion(Featured[Region]):
                 top, bottom = _side(h, box[0], box[1])
                 left, right = _side(w, box[2], box[3])
                 plane[..., top:bottom, left:right] = False
-        return Region(batch.latents, known.to(batch.latents.device))
+        return Region(batch.latents, onto(known, batch.latents.device))
 
     def null(self, signal: Region) -> Region:
         return signal._replace(known=torch.zeros_like(signal.known))

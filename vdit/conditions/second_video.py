@@ -12,7 +12,7 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Rows
 from vdit.conditions.frames import AT, Places
-from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot
+from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot, onto
 
 __all__ = ["SecondVideo"]
 
@@ -86,7 +86,7 @@ class SecondVideo(Rows, GivenFrames[Tensor]):
         return torch.where(there, given.pixels, pixels), change & ~there
 
     def signal(self, batch: ClipBatch) -> Float[Tensor, "b c_context t h w"]:
-        return batch.features[self.name].to(batch.fps.device)
+        return onto(batch.features[self.name], batch.fps.device)
 
     def null(self, signal: Tensor) -> Tensor:
         planes = self.stride_s**2

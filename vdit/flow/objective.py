@@ -10,6 +10,7 @@ from torch import Tensor
 from vdit.draws import Draws
 from vdit.flow.noise import NoiseLevels
 from vdit.flow.weight import Even, SigmaWeight, mean_weight
+from vdit.types import onto
 
 __all__ = ["FlowMatching", "Noised", "noised"]
 
@@ -55,7 +56,7 @@ class FlowMatching:
 
     def draw(self, x0: Float[Tensor, "b c t h w"], draws: Draws) -> Noised:
         """Noise every clip to a sigma of its own."""
-        sigma = self.levels.sample(x0.shape[0], draws).to(x0.device)
+        sigma = onto(self.levels.sample(x0.shape[0], draws), x0.device)
         return noised(x0, sigma, draws.normal(x0.shape, x0))
 
     def loss(

@@ -1,16 +1,21 @@
 """Where training runs: devices, processes, precision, and what must be done across them."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.distributed as dist
+from jaxtyping import Bool
 from torch import Tensor, nn
 
+from vdit.parallel.agreement import Agreement
 from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.parallel.stepper import FabricStepper, Stepper
+from vdit.parallel.watchdog import Watchdog
 from vdit.parallel.zero import ZeroStepper
 from vdit.types import InputError
 
@@ -35,6 +40,8 @@ class Parallel:
         recompute: what the backward pass of a transformer's blocks computes again instead of keeping: none of
             it, all but what attention gave (selective), or all (full).
         compile: whether the blocks of a transformer are compiled.
+        timeout: seconds that a process may wait, for clips or for others, before the run ends with a message
+            that names who stalls.
         precision: 32-true, or bf16-mixed: float32 weights, bfloat16 arithmetic.
     """
 
@@ -46,11 +53,14 @@ class Parallel:
     sequence: int = 1
     recompute: Recompute = "none"
     compile: bool = False
+    timeout: float = 1800.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise InputError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
+        if self.timeout <= 0:
+            raise InputError(f"parallel.timeout is {self.timeout}: give seconds above 0")
         if self.offload and self.strategy not in STAGES:
             raise InputError("offload is of parallel.strategy zero1, zero2 and zero3: choose one of them")
         if self.sequence < 1 or self.devices * self.nodes % self.sequence:
@@ -84,6 +94,8 @@ class Engine:
         self._fabric.launch()
         self.parallel = parallel
         self.mesh = Mesh(self._fabric.global_rank, self._fabric.world_size, parallel.sequence)
+        self.agreement = Agreement(self.mesh.world)
+        self.watchdog = Watchdog(self.mesh.rank, self.mesh.world, parallel.timeout)
 
     @property
     def device(self) -> torch.device:
@@ -129,16 +141,33 @@ class Engine:
         """The mean over all ranks."""
         return value if self.mesh.world == 1 else self._fabric.all_reduce(value, reduce_op="mean")  # pyright: ignore
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank."""
-        return self.highest(int(flag)) > 0
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether this process goes on while its device computes, and should not wait for it."""
+        return self.device.type != "cpu"
 
-    def highest(self, value: int) -> int:
-        """The largest of all ranks' values."""
+    def any(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
+        """Whether the flag is up on any rank, on the device."""
         if self.mesh.world == 1:
-            return value
-        found = torch.tensor(float(value), device=self.device)
-        return int(self._fabric.all_reduce(found, reduce_op="max"))  # pyright: ignore
+            return flag
+        return self._fabric.all_reduce(flag.float(), reduce_op="max") > 0  # pyright: ignore
+
+    def rows(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every rank, one row a rank."""
+        if self.mesh.world == 1:
+            return [list(values)]
+        own = torch.tensor(values, device=self.device)
+        every = own.new_empty(self.mesh.world, len(values))
+        dist.all_gather_into_tensor(every, own)
+        return every.tolist()
+
+    def gathered(self, said: Sequence[str]) -> list[str]:
+        """What all ranks say, one after the other."""
+        if self.mesh.world == 1:
+            return list(said)
+        told: list[Sequence[str]] = [()] * self.mesh.world
+        dist.all_gather_object(told, said)
+        return [word for words in told for word in words]
 
     def barrier(self) -> None:
         """Wait for all ranks."""

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vdit.parallel.weights import Weights, WholeWeights
@@ -42,8 +43,11 @@ class Stepper(ABC):
         """The 2-norm of all gradients together, the mean over ranks of which is stepped along."""
 
     @abstractmethod
-    def update(self, norm: Tensor) -> None:
-        """Step along gradients whose norm is `norm`, scaled down to the limit, and forget them."""
+    def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
+        """Step along gradients whose norm is `norm`, scaled down to the limit, and forget them.
+
+        Where `stay` is up, nothing changes. Both are on the device, and are not waited for.
+        """
 
     @abstractmethod
     def optimizer_state(self) -> Mapping[str, Any]:
@@ -62,7 +66,7 @@ class FabricStepper(Stepper):
     Args:
         fabric: launched.
         module: what is trained.
-        optimizer: over its weights.
+        optimizer: over its weights; a fused one of torch, or one that heeds `grad_scale` and `found_inf` too.
         limit: gradients are scaled down to this norm.
     """
 
@@ -71,6 +75,7 @@ class FabricStepper(Stepper):
     ) -> None:
         self._fabric, self._limit = fabric, limit
         self.module, self.optimizer = fabric.setup(module, optimizer)
+        self._fused: Any = optimizer
         self.weights = WholeWeights(module)  # on its device by now
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -83,9 +88,10 @@ class FabricStepper(Stepper):
     def gradient_norm(self) -> Tensor:
         return torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
 
-    def update(self, norm: Tensor) -> None:
-        if norm > self._limit:
-            torch.nn.utils.clip_grads_with_norm_(self._trained, self._limit, norm)
+    def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
+        # Fused optimisers clip and stay on the device, in the one pass they make over the gradients.
+        self._fused.grad_scale = (norm / self._limit).clamp(min=1)
+        self._fused.found_inf = stay.float()
         self.optimizer.step()
         self.optimizer.zero_grad()
 

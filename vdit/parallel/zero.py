@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vdit.parallel.blocks import transformers_of
@@ -81,7 +82,8 @@ class ZeroStepper(Stepper):
         norm = torch.as_tensor(norm, dtype=torch.float32)
         return torch.where(norm < 0, torch.nan, norm)  # below 0 stands for one that is no number
 
-    def update(self, norm: Tensor) -> None:
+    def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
+        self._zero.optimizer.found_inf = stay.float()
         self._engine.step()
 
     def optimizer_state(self) -> Mapping[str, Any]:

@@ -1,10 +1,11 @@
 """What one step of training a codec computes: errors of pixels, of looks, and the length of the code."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
-import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from vdit.codecs.codec import Posterior
 from vdit.draws import Draws
 from vdit.eval.perceptual import PerceptualDistance
 from vdit.train.step import StepOutput
-from vdit.types import ClipBatch, InputError
+from vdit.types import ClipBatch, InputError, onto
 
 __all__ = ["CodecLoss", "CodecStep", "Lengths", "Reconstruction"]
 
@@ -76,7 +77,7 @@ class CodecLoss:
     def _looks(self, judge: PerceptualDistance, a: Tensor, b: Tensor, draws: Draws) -> Tensor:
         """The perceptual distance of a few frames."""
         count = min(self.perceptual_frames, a.shape[2])
-        seen = draws.order(a.shape[2])[:count].to(a.device)
+        seen = onto(draws.order(a.shape[2])[:count], a.device)
         return judge(a[:, :, seen], b[:, :, seen])
 
 
@@ -107,9 +108,8 @@ class Lengths:
         if not self.shares:
             return pixels
         dice = draws.same(2).tolist()
-        lengths = list(self.shares)
-        ends = torch.tensor(list(self.shares.values())).cumsum(0)
-        which = int((ends < dice[0] * ends[-1]).sum())
+        lengths, ends = list(self.shares), list(accumulate(self.shares.values()))
+        which = bisect_left(ends, dice[0] * ends[-1])
         n = min(lengths[min(which, len(lengths) - 1)], pixels.shape[2])
         k = pixels.shape[2] // n
         start = int(dice[1] * (pixels.shape[2] - k * n + 1))

@@ -1,11 +1,13 @@
 """The training loop.
 
-    batch -> step -> backward -> (non-finite? stop) -> clip, optimise -> EMA -> hooks -> checkpoint
+    batch -> step -> backward -> (non-finite? stay) -> clip, optimise -> EMA -> hooks -> checkpoint
+
+No line waits for the device: what a step found is read when a row of metrics is due, and one step late where
+it would stop the run.
 
 It knows nothing of what a step computes: codecs and flow models run through the same lines.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +17,16 @@ import torch
 
 from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
+from vdit.train.finite import FiniteWatch
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.optim import Optim, learning_rate, set_learning_rate
 from vdit.train.requests import Requests, Wanted
-from vdit.train.state import StepRecord, TrainState, step_draws
+from vdit.train.state import Own, StepRecord, TrainState, step_draws
 from vdit.train.step import Step, StepOutput
+from vdit.train.stopwatch import Stopwatch
 from vdit.types import ClipBatch, InputError
 
-__all__ = ["Batches", "Loop", "NonFinite", "fit"]
+__all__ = ["Batches", "Loop", "fit"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Loop:
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
+        leap: deviations above the last steps from which a loss is told and its clips are written down; 0
+            looks for none.
     """
 
     steps: int
@@ -49,6 +55,7 @@ class Loop:
     save_every: int = 500
     keep: int = 2
     keep_every: int = 0
+    leap: float = 8.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
@@ -56,6 +63,8 @@ class Loop:
                 raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
         if self.save_every < 0:
             raise InputError(f"loop.save_every is {self.save_every}: 0 saves at the end only")
+        if self.leap < 0:
+            raise InputError(f"loop.leap is {self.leap}: 0 looks for no leap of the loss")
         if self.keep_every < 0:
             raise InputError(f"loop.keep_every is {self.keep_every}: 0 keeps the newest alone")
         if self.ema_every > self.steps:
@@ -77,10 +86,6 @@ class Batches(Protocol):
         ...
 
 
-class NonFinite(RuntimeError):
-    """The loss or the gradient is not a number; the optimiser has not been touched."""
-
-
 def fit(
     state: TrainState,
     step: Step,
@@ -98,27 +103,31 @@ def fit(
         What ended training early, or None.
 
     Raises:
-        NonFinite: before the optimiser step, naming the clips of the batch.
+        NonFinite: with the optimiser where it was before the step, naming the clips of the batch.
     """
+    finite, place = FiniteWatch(engine), engine.watchdog.at
     for hook in hooks:
         hook.start(state)
     try:
-        with Requests(checkpoints.folder.parent, looks=engine.main) as requests:
+        with Requests(checkpoints.folder.parent, looks=engine.main) as requests, engine.watchdog:
             while state.step < loop.steps:
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)
                 set_learning_rate(state.stepper.optimizer.param_groups, rate)
-                record = optimise(state, step, batches, engine, loop, seed)
+                record = optimise(state, step, batches, engine, loop, seed, finite)
                 state.ema.update(state.step)
                 state.step += 1
                 state.position = batches.state_dict()
                 seconds = time.perf_counter() - started
                 state.seconds += seconds
                 record = replace(record, step=state.step, rate=rate, seconds=seconds)
+                place(state.step, "measuring or drawing", watched=False)
                 for hook in hooks:
                     hook.after_step(state, record)
-                wanted = engine.highest(requests.wanted())
+                wanted = engine.agreement.highest(requests.wanted())
                 if wanted or due(state.step, loop.save_every, loop.steps):
+                    finite.require()
+                    place(state.step, "saving", watched=False)
                     checkpoints.save(state)
                 if wanted == Wanted.LEAVE:
                     return requests.reason or "a signal to another process"
@@ -129,43 +138,35 @@ def fit(
 
 
 def optimise(
-    state: TrainState, step: Step, batches: Batches, engine: Engine, loop: Loop, seed: int
+    state: TrainState,
+    step: Step,
+    batches: Batches,
+    engine: Engine,
+    loop: Loop,
+    seed: int,
+    finite: FiniteWatch,
 ) -> StepRecord:
     """One optimiser step: gradients of `loop.accumulate` micro-batches, checked, clipped, applied."""
-    draws = step_draws(seed, state.step, engine.mesh, engine.device)
+    draws, place = step_draws(seed, state.step, engine.mesh, engine.device), engine.watchdog.at
+    forward, waited = Stopwatch(engine.device), 0.0
     ids: list[str] = []
     outputs: list[StepOutput] = []
     for micro in range(loop.accumulate):
+        place(state.step + 1, "waiting for clips")
+        since = time.perf_counter()
         batch = next(batches).to(engine.device)
+        waited += time.perf_counter() - since
         ids += batch.ids
+        place(state.step + 1, "computing, or waiting for another rank")
         with state.stepper.accumulating(micro < loop.accumulate - 1):
-            output = step(state.stepper.module, batch, draws, state.step)
+            with forward:
+                output = step(state.stepper.module, batch, draws, state.step)
             state.stepper.backward(output.loss.mean() / loop.accumulate)
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])
     norm = state.stepper.gradient_norm()
-    refuse_non_finite(losses, norm, ids, state.step, engine)
-    state.stepper.update(norm)
+    state.stepper.update(norm, finite.judge(losses, norm, ids, state.step))
     names = outputs[-1].metrics
     metrics = {name: torch.stack([output.metrics[name] for output in outputs]).mean() for name in names}
-    return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, metrics)
-
-
-def refuse_non_finite(
-    losses: torch.Tensor, norm: torch.Tensor, ids: Sequence[str], step: int, engine: Engine
-) -> None:
-    """Stop all ranks where any loss or gradient is not finite. Raises NonFinite."""
-    finite = bool(torch.isfinite(losses.sum() + norm))
-    if not engine.any(not finite):
-        return
-    bad = [name for name, loss in zip(ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
-    blame = (
-        f"clips with a non-finite loss: {', '.join(bad)}"
-        if bad
-        else "every loss is finite, the gradient is not"
-    )
-    raise NonFinite(
-        f"non-finite loss or gradient at step {step + 1} (gradient norm {float(norm)}); {blame}; "
-        f"clips of the batch: {', '.join(ids)}. The weights are those of step {step}; "
-        "lower the learning rate, or look at these clips, and start again from the last checkpoint."
-    )
+    own = Own(tuple(ids), losses, forward, waited)
+    return StepRecord(0, losses.mean(), norm, 0.0, 0.0, loop.batch * loop.accumulate, metrics, own)

@@ -48,6 +48,9 @@ class Muon(torch.optim.Optimizer):
     torch has a Muon that works in bfloat16 only, one matrix at a time; this one is for CPUs too, and takes
     matrices of one shape together.
 
+    As torch's fused optimisers do, it divides gradients by `grad_scale` and leaves everything as it is where
+    `found_inf` is 1; both are set before a step, and stay on the device.
+
     Args:
         params: matrices, or groups of them.
         lr: an update has the size of AdamW's at this rate (Liu et al. 2025, eq. 4).
@@ -55,6 +58,9 @@ class Muon(torch.optim.Optimizer):
         momentum: decay of the average of gradients; the update looks one step ahead (Nesterov).
         iterations: see `orthogonalised`.
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -85,13 +91,19 @@ class Muon(torch.optim.Optimizer):
         for p in alike:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        averages = [self.state[p]["momentum"] for p in alike]
-        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
-        ahead = torch.stack(torch._foreach_lerp(gradients, averages, group["momentum"]))
-        updates = orthogonalised(ahead, group["iterations"])
+        kept = [self.state[p]["momentum"] for p in alike]
+        found, averages = torch.stack(gradients), torch.stack(kept)
+        moves = 1.0
+        if self.grad_scale is not None:
+            found = found / self.grad_scale
+        if self.found_inf is not None:  # an average of itself stays what it is
+            found, moves = torch.where(self.found_inf > 0, averages, found), 1 - self.found_inf
+        averages = averages.lerp(found, 1 - group["momentum"])
+        torch._foreach_copy_(kept, averages.unbind())
+        updates = orthogonalised(found.lerp(averages, group["momentum"]), group["iterations"])
         size = ADAMW_RMS * math.sqrt(max(updates.shape[-2:]))
-        torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(alike, updates.unbind(), alpha=-group["lr"] * size)
+        torch._foreach_mul_(alike, 1 - moves * (group["lr"] * group["weight_decay"]))
+        torch._foreach_add_(alike, (updates * moves).unbind(), alpha=-group["lr"] * size)
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -105,12 +117,17 @@ class MuonAdamW(torch.optim.Optimizer):
         adamw: over the rest.
     """
 
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
     def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
         self._both = {"muon": muon, "adamw": adamw}
         super().__init__([*muon.param_groups, *adamw.param_groups], {})
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
+        for optimizer in self._both.values():
+            optimizer.grad_scale, optimizer.found_inf = self.grad_scale, self.found_inf  # pyright: ignore
         loss = self._both["muon"].step(closure)
         self._both["adamw"].step()
         return loss

@@ -1,28 +1,40 @@
 """One training run, from its parts to its last checkpoint."""
 
+from torch import nn
+
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of, parts_of
 from vdit.data.sources import VideoSource
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
+from vdit.train.hooks.health import Health
+from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
+from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
-from vdit.train.task import Session, Task
+from vdit.train.task import Session, Task, Work
+from vdit.types import ClipBatch
 
 __all__ = ["train"]
 
 
 def train(
-    session: Session, task: Task, loop: Loop, optim: Optim, config: str, recorded: str | None = None
+    session: Session,
+    task: Task,
+    loop: Loop,
+    optim: Optim,
+    config: str,
+    recorded: str | None = None,
+    dry: bool = False,
 ) -> str | None:
     """Train a task from its last checkpoint or from the start.
 
-    `config` says all of the run, for its folder; `recorded` is what the folder says already, if anything.
-
-    What cannot be trained is refused before anything is written, encoded or trained.
+    What cannot be trained is refused before anything is written, encoded or trained. `config` says all of the
+    run, for its folder; `recorded` is what the folder says already, if anything. A `dry` run stops before the
+    first step, with a first batch read and the folder as it was.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
@@ -36,41 +48,70 @@ def train(
     task.adopt(folder)
     task.check(session.data)
     engine.arrange(task.module)
-    optimizer = build_optimizer(task.module, optim)
-    order = order_of(
-        session.data.train, session.seed, loop.batch, engine.mesh.data_rank, engine.mesh.data_world
-    )
-    if engine.main:
+    optimizer, mesh = build_optimizer(task.module, optim), engine.mesh
+    order = order_of(session.data.train, session.seed, loop.batch, mesh.data_rank, mesh.data_world)
+    if engine.main and not dry:
         folder.claim(config, recorded)
     engine.barrier()
     checkpoints = Checkpoints(folder.checkpoints, loop.keep, engine.main, loop.keep_every)
     latest = checkpoints.latest()
-    if latest is not None and latest.step >= loop.steps:
-        console.print(f"{folder.path} is complete: {latest.step} steps done")
-        return None
     if latest is not None:
+        if latest.step >= loop.steps:
+            console.print(f"{folder.path} is complete: {latest.step} steps done")
+            return None
         latest.require_state()
-    for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
-        for part in parts_of(source):
-            if isinstance(part, VideoSource):
-                console.print(f"{name}: {part.report}", markup=False)
+    tell_sources(session)
     work = task.prepare(session)
     if latest is not None:
         latest.load(task.module, task.borrowed)
     stepper = engine.setup(task.module, optimizer, optim.clip_norm)
+    average = EMA(stepper.weights, loop.ema, loop.ema_every)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
-        average = EMA(stepper.weights, loop.ema, loop.ema_every)
         state = TrainState(task.module, stepper, average, batches.state_dict(), borrowed=task.borrowed)
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)
             console.print(f"continuing {folder.path} after step {state.step}")
-        journal = Journal(folder, state.step, writes=engine.main)
-        weights = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
-        console.print(f"training a {task.title} of {weights / 1e6:.2f} M weights on {len(work.items)} clips")
-        hooks = [ProgressBar(task.title, loop.steps, console), *task.hooks(session, work, journal)]
-        hooks.append(Metrics(journal, session.pace.metrics, loop.steps, engine.mean))
+        if dry:
+            console.print(f"dry run: {told(next(batches))}; all is ready for step {state.step + 1}")
+            return None
+        console.print(f"training a {task.title} of {size_of(task.module)} on {len(work.items)} clips")
+        hooks = hooks_of(session, task, work, loop, state)
         stopped = fit(state, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed)
     if stopped:
         console.print(f"stopped by {stopped} after step {state.step}; the same command goes on from there")
     return stopped
+
+
+def tell_sources(session: Session) -> None:
+    """Say what the clips of a run are, where they come from files."""
+    for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
+        for part in parts_of(source):
+            if isinstance(part, VideoSource):
+                session.console.print(f"{name}: {part.report}", markup=False)
+
+
+def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainState) -> list[Hook]:
+    """What happens beside the steps: of every task, and of this one."""
+    engine, folder, console, every = session.engine, session.folder, session.console, session.pace.metrics
+    journal = Journal(folder, state.step, writes=engine.main)
+    sessions = Sessions(folder.sessions, engine.main)
+    return [
+        ProgressBar(task.title, loop.steps, console),
+        *task.hooks(session, work, journal),
+        Health(engine, journal, console, folder.spikes, sessions, every, loop.steps, loop.leap),
+        Metrics(journal, every, loop.steps, engine.mean),
+    ]
+
+
+def size_of(module: nn.Module) -> str:
+    """How many weights are trained, in words."""
+    return f"{sum(p.numel() for p in module.parameters() if p.requires_grad) / 1e6:.2f} M weights"
+
+
+def told(batch: ClipBatch) -> str:
+    """A batch in words."""
+    clips = batch.pixels if batch.latents is None else batch.latents
+    kind = "pixels" if batch.latents is None else "latents"
+    shape = "x".join(map(str, clips.shape[1:])) if clips is not None else "nothing"
+    return f"the first batch of this process is {len(batch)} clips of {kind} {shape}"

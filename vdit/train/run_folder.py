@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import vdit
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal
 
 __all__ = ["RunFolder"]
+
+CARRIED_OUT = (
+    "parallel",
+    "pace",
+    "data.workers",
+    "loop.save_every",
+    "loop.keep",
+    "loop.keep_every",
+    "loop.leap",
+)
+"""What a configuration says of how a run is carried out, which what it learns does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,21 @@ class RunFolder:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    @property
+    def sessions(self) -> Path:
+        """When the run was worked on."""
+        return self.path / "sessions.json"
+
+    @property
+    def spikes(self) -> Path:
+        """What was seen where the loss leapt."""
+        return self.path / "spikes"
+
     def claim(self, config: str, recorded: str | None = None) -> bool:
         """Make this the folder of the run that `config` describes; true if it was so before.
+
+        How a run is carried out (`CARRIED_OUT`) may change from one session to the next; the folder tells the
+        newest.
 
         Args:
             config: the resolved configuration.
@@ -69,27 +94,34 @@ class RunFolder:
         """
         if self.config.is_file():
             theirs = recorded if recorded is not None else self.config.read_text()
-            if theirs != config:
+            was, now = _decisive(theirs), _decisive(config)
+            if was != now:
                 lines = difflib.unified_diff(
-                    theirs.splitlines(), config.splitlines(), "the run", "this command", lineterm="", n=0
+                    was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
                 )
                 raise InputError(
                     f"{self.path} is the folder of another configuration:\n"
                     + "\n".join(f"  {line}" for line in list(lines)[2:])
                     + "\nGive another --out, or the run's own configuration to continue it."
                 )
+            if theirs != config:
+                self._write_config(config)
             return True
         aside = self.path / ".writing_config"
         if self.path.is_dir() and any(there != aside for there in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run: give another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            aside.write_text(config)
-            aside.replace(self.config)
+            self._write_config(config)
             (self.path / "provenance.json").write_text(json.dumps(provenance(), indent=1) + "\n")
         except OSError as error:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
+
+    def _write_config(self, config: str) -> None:
+        aside = self.path / ".writing_config"
+        aside.write_text(config)
+        aside.replace(self.config)
 
     def require(self) -> "RunFolder":
         """This folder, if a run lives in it. Raises InputError otherwise."""
@@ -98,6 +130,18 @@ class RunFolder:
                 f"{self.path} holds no run: it has no {self.config.name}; train one with train.py"
             )
         return self
+
+
+def _decisive(config: str) -> str:
+    """A configuration without what may change while a run goes on."""
+    values = yaml.safe_load(config)
+    for name in CARRIED_OUT:
+        section, _, key = name.partition(".")
+        if not key:
+            values.pop(section, None)
+        elif isinstance(values.get(section), dict):
+            values[section].pop(key, None)
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def provenance() -> dict[str, Any]:

@@ -10,8 +10,9 @@ from vdit.draws import Draws
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.stepper import Stepper
 from vdit.train.ema import EMA
+from vdit.train.stopwatch import Stopwatch
 
-__all__ = ["StepRecord", "TrainState", "step_draws"]
+__all__ = ["Own", "StepRecord", "TrainState", "step_draws"]
 
 
 @dataclass
@@ -41,6 +42,23 @@ class TrainState:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What one process saw of a step.
+
+    Attributes:
+        ids: its clips.
+        losses: theirs.
+        forward: how long the forward pass took.
+        waited: seconds for clips to be read.
+    """
+
+    ids: tuple[str, ...]
+    losses: Tensor
+    forward: Stopwatch
+    waited: float
+
+
+@dataclass(frozen=True)
 class StepRecord:
     """One step in numbers. Tensors stay on the device: reading one waits for it.
 
@@ -52,6 +70,7 @@ class StepRecord:
         seconds: wall-clock time of the step.
         clips: clips it saw, over all ranks.
         metrics: what else the step measured.
+        own: what this process alone saw of it.
     """
 
     step: int
@@ -61,6 +80,7 @@ class StepRecord:
     seconds: float
     clips: int
     metrics: Mapping[str, Tensor]
+    own: Own
 
 
 def step_draws(seed: int, step: int, mesh: Mesh, device: torch.device) -> Draws:
