@@ -24,6 +24,7 @@ LEVELS = (
     ("eval",),
     ("train",),
     ("config",),
+    ("doctor",),
     ("commands",),
     ("scripts",),
 )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 __all__ = [
+    "ABSENT",
     "IMAGE_ENDINGS",
     "VIDEO_ENDINGS",
     "Decoder",
@@ -45,6 +46,8 @@ __all__ = [
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+ABSENT = "there is no such file"
+"""Why a video that is named and not there cannot be used."""
 
 Decoder = Literal["pyav", "decord"]
 
@@ -153,7 +156,7 @@ def scan(path: Path | str) -> FrameTable:
     """
     path = Path(path)
     if not path.is_file():
-        raise UnreadableVideo(path, "there is no such file")
+        raise UnreadableVideo(path, ABSENT)
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_ENDINGS:

@@ -1,0 +1,73 @@
+"""Whether the clips of a run are there and can be read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vdit.config import build_part
+from vdit.data.decode import ABSENT
+from vdit.data.mixture import parts_of
+from vdit.data.sources import VideoSource
+from vdit.doctor.finding import Finding
+from vdit.doctor.launch import Launch
+from vdit.types import ClipSource, InputError
+
+__all__ = ["ClipsFound", "check_clips"]
+
+REMEDY = "mend what `data` names in the configuration, or bring the file to this machine"
+
+
+@dataclass(frozen=True)
+class ClipsFound:
+    """What a machine has of the clips of a run.
+
+    Attributes:
+        findings: of every source.
+        fingerprint: of all clips; "" where they cannot be indexed.
+    """
+
+    findings: tuple[Finding, ...]
+    fingerprint: str
+
+
+def check_clips(launch: Launch) -> ClipsFound:
+    """Open every file that the configuration names, and read the first and the last clip of each source."""
+    try:
+        data = build_part(launch.parsed, "data")
+    except (InputError, OSError) as error:
+        return ClipsFound((Finding("clips", "wrong", str(error), REMEDY),), "")
+    named = (("clips", data.train), ("held-out clips", data.held_out))
+    found = [
+        finding for name, source in named for part in parts_of(source) for finding in _checked(name, part)
+    ]
+    return ClipsFound(tuple(found), f"{data.train.fingerprint} {data.held_out.fingerprint}")
+
+
+def _checked(name: str, source: ClipSource) -> Iterator[Finding]:
+    for index in sorted({0, len(source) - 1}):
+        try:
+            clip = source[index]
+        except (ValueError, RuntimeError, OSError) as error:  # decoders have no error in common
+            yield Finding(name, "wrong", f"clip {index} of {len(source)} cannot be read: {error}", REMEDY)
+            return
+    if isinstance(source, VideoSource):
+        yield from _left_out(name, source.report.skipped)
+    frames, height, width = clip.pixels.shape[1:]
+    yield Finding(
+        name, "ok", f"{len(source)} clips of {frames} frames of {height}x{width}; first and last read"
+    )
+
+
+def _left_out(name: str, skipped: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """What a source goes without: files that are not there, and others, which may be meant so."""
+    absent = [file for file, reason in skipped if reason == ABSENT]
+    others = [f"{file}: {reason}" for file, reason in skipped if reason != ABSENT]
+    if absent:
+        yield Finding(name, "wrong", f"named and not there: {_some(absent, ', ')}", REMEDY)
+    if others:
+        sentence = f"left out, because they give no clip: {_some(others, '; ')}"
+        yield Finding(name, "warning", sentence, "mend them, or take them out of the data")
+
+
+def _some(texts: Sequence[str], between: str) -> str:
+    more = f"{between}and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return between.join(texts[:3]) + more
