@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 VERBS = {
+    "doctor": "check a machine, or all machines of a job, before a training is started on them",
     "train": "train a codec or a text-to-video model",
     "sample": "sample clips from a trained run",
     "score": "judge a trained run on prompts it has never seen, and write its report",
