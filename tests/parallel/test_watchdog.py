@@ -9,14 +9,15 @@ from ranks import run_ranks
 from torch.multiprocessing import ProcessExitedException
 
 from vdit.parallel import watchdog
-from vdit.parallel.watchdog import HUNG, Watchdog
+from vdit.parallel.launch import LOST
+from vdit.parallel.watchdog import Watchdog
 
 
 def test_who_stalls_is_named_by_all_with_the_stacks_of_each(tmp_path: Path):
     since = time.monotonic()
     with pytest.raises(ProcessExitedException) as left:
         run_ranks(exchange_while_one_sleeps, 2, tmp_path, tmp_path)
-    assert left.value.exit_code == HUNG
+    assert left.value.exit_code == LOST
     assert time.monotonic() - since < 40
     waiting, asleep = ((tmp_path / f"said_{rank}.txt").read_text() for rank in (0, 1))
     assert "has been waiting for clips at step 3 for" in asleep
@@ -41,7 +42,7 @@ with watchdog.Watchdog(0, 1, 0.4) as dog:
 
 @pytest.mark.parametrize(
     ("steps", "watched", "seconds", "status"),
-    [(8, "watched", 0.15, 0), (1, "left alone", 1.5, 0), (1, "watched", 20, HUNG)],
+    [(8, "watched", 0.15, 0), (1, "left alone", 1.5, 0), (1, "watched", 20, LOST)],
 )
 def test_a_process_alone_is_watched_where_it_should_move(
     steps: int, watched: str, seconds: float, status: int
@@ -53,8 +54,8 @@ def test_a_process_alone_is_watched_where_it_should_move(
         timeout=60,
     )
     assert done.returncode == status
-    assert ("rank 0" in done.stderr) == (status == HUNG)
-    assert ("Current thread" in done.stderr or "Thread 0x" in done.stderr) == (status == HUNG)
+    assert ("rank 0" in done.stderr) == (status == LOST)
+    assert ("Current thread" in done.stderr or "Thread 0x" in done.stderr) == (status == LOST)
 
 
 class Gone:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vdit.config import build_run, load_run, parse_run
+from vdit.parallel.launch import LOST, lost_peer, without_local_rank
 
 __all__ = ["main"]
 
@@ -21,9 +22,14 @@ DRY = "--dry-run"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train; 0 when done, 3 when a signal ended it early, 4 when a number was not finite."""
+    """Train.
+
+    Returns:
+        0 when done, 3 when a signal ended it early, 4 when a number was not finite, 5 when other processes
+        were lost or one stood still.
+    """
     dry = DRY in arguments
-    parsed = parse_run([word for word in arguments if word != DRY], __doc__ or "")
+    parsed = parse_run([word for word in without_local_rank(arguments) if word != DRY], __doc__ or "")
 
     from rich.console import Console
 
@@ -37,17 +43,24 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine(run.parallel)
     console = Console(quiet=not engine.main)
     folder = RunFolder(Path(run.out))
+    if engine.mesh.world > 1:
+        console.print(engine.title)
     recorded = load_run(folder.config).text if folder.config.is_file() else None
     try:
         with TemporaryDirectory() as aside:
             if (
                 dry and recorded is None
-            ):  # what a task prepares in the folder of its run goes after a rehearsal
+            ):  # what a task leaves in the folder of its run goes with the rehearsal
                 folder = RunFolder(Path(engine.gathered([aside])[0]))
             session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed)
             stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry)
             engine.barrier()
-        return 3 if stopped else 0
+        return engine.leave(3) if stopped else 0
     except NonFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
+    except RuntimeError as error:
+        if (lost := lost_peer(error)) is None:
+            raise
+        print(f"error: {engine.name}: {lost}", file=sys.stderr, flush=True)
+        return LOST

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks
+from vdit.parallel.launch import find_launch
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.parallel.stepper import FabricStepper, Stepper
@@ -30,8 +32,9 @@ class Parallel:
 
     Args:
         accelerator: cpu, cuda, mps or auto.
-        devices: processes on each node, one a device.
-        nodes: machines.
+        devices: processes on each node, one a device; where torchrun, srun or the launcher of DeepSpeed start
+            them, 1 leaves it to these.
+        nodes: machines; 1 likewise.
         strategy: ddp keeps a copy of the weights on every device; zero1 shares optimiser states between them,
             zero2 gradients too, zero3 weights too (DeepSpeed); auto is one device or ddp.
         offload: whether zero keeps optimiser states in the memory of the CPU.
@@ -59,34 +62,44 @@ class Parallel:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.nodes < 1:
             raise InputError(f"devices {self.devices} and nodes {self.nodes} must be at least 1")
-        if self.timeout <= 0:
-            raise InputError(f"parallel.timeout is {self.timeout}: give seconds above 0")
         if self.offload and self.strategy not in STAGES:
             raise InputError("offload is of parallel.strategy zero1, zero2 and zero3: choose one of them")
-        if self.sequence < 1 or self.devices * self.nodes % self.sequence:
-            raise InputError(
-                f"sequence {self.sequence} does not divide the run's {self.devices * self.nodes} processes"
-            )
+        if self.sequence < 1:
+            raise InputError(f"sequence is {self.sequence}, but must be at least 1")
+        if self.timeout <= 0:
+            raise InputError(f"parallel.timeout is {self.timeout}: give seconds above 0")
 
 
 class Engine:
     """One process's view of the run. Lightning Fabric does the launching, the moving and the casting.
 
     Raises:
-        InputError: the machine has no such accelerator, or too few of them.
+        InputError: the machine has no such accelerator, or too few of them; other counts than those of what
+            started the processes; `sequence` does not divide them.
     """
 
     def __init__(self, parallel: Parallel) -> None:
         from lightning.fabric import Fabric
+        from lightning.fabric.strategies import DDPStrategy
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+        self.launch = find_launch()
+        devices, nodes = self.launch.counts(parallel.devices, parallel.nodes)
+        parallel = replace(parallel, devices=devices, nodes=nodes)
+        if devices * nodes % parallel.sequence:
+            raise InputError(
+                f"sequence {parallel.sequence} does not divide the run's {devices * nodes} processes"
+            )
+        # The watchdog speaks before the exchanges give up: it knows who stalls.
+        alone = devices * nodes == 1 and parallel.strategy == "auto"
         try:
             self._fabric = Fabric(
                 accelerator=parallel.accelerator,
                 devices=parallel.devices,
                 num_nodes=parallel.nodes,
-                strategy="ddp" if parallel.strategy in STAGES else parallel.strategy,  # which launches
+                strategy="auto" if alone else DDPStrategy(timeout=timedelta(seconds=2 * parallel.timeout)),
                 precision=parallel.precision,
+                plugins=self.launch.environment,
             )
         except (RuntimeError, ValueError, MisconfigurationException) as error:
             asked = f"accelerator {parallel.accelerator}, devices {parallel.devices}"
@@ -105,6 +118,19 @@ class Engine:
     def main(self) -> bool:
         """Whether this process writes files and prints."""
         return self._fabric.is_global_zero
+
+    @property
+    def name(self) -> str:
+        """This process, in a message."""
+        return f"rank {self.mesh.rank} ({self.watchdog.host})"
+
+    @property
+    def title(self) -> str:
+        """How many processes train, and where."""
+        nodes = "one node" if self.parallel.nodes == 1 else f"{self.parallel.nodes} nodes"
+        by = f", started by {self.launch.by}" if self.launch.by else ""
+        shared = f"; {self.mesh.sequence} share each clip" if self.mesh.sequence > 1 else ""
+        return f"{self.mesh.world} processes on {nodes}{by}{shared}"
 
     def arrange(self, module: nn.Module) -> None:
         """Have the transformers in a module work as the run asks, before it is set up.
@@ -168,6 +194,16 @@ class Engine:
         told: list[Sequence[str]] = [()] * self.mesh.world
         dist.all_gather_object(told, said)
         return [word for words in told for word in words]
+
+    def leave(self, status: int) -> int:
+        """The status to leave with, once all ranks are about to.
+
+        A launcher kills the processes that remain, half a minute after the first one left with a status that
+        is not 0: the one that writes checkpoints might be among them. Fabric kills them at once, so that
+        those that it started leave with 0; the first one has the status.
+        """
+        self.barrier()
+        return status if self.main or self.launch.by else 0
 
     def barrier(self) -> None:
         """Wait for all ranks."""

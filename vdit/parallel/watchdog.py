@@ -11,10 +11,9 @@ from typing import TextIO
 
 import torch.distributed as dist
 
-__all__ = ["HUNG", "Watchdog"]
+from vdit.parallel.launch import LOST
 
-HUNG = 5
-"""The status a process leaves with after a hang."""
+__all__ = ["Watchdog"]
 
 GRACE = 5.0
 """Seconds that a process stays after its message: the first to leave takes the others with it."""
@@ -89,7 +88,7 @@ class Watchdog:
                 self._report(place, stayed, store)
                 time.sleep(GRACE)
                 if not self._over.is_set() and self._place is place:
-                    os._exit(HUNG)
+                    os._exit(LOST)
 
     def _report(self, place: Place, stayed: float, store: "dist.Store | None") -> None:
         print(
