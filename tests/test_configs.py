@@ -20,7 +20,8 @@ from vdit.types import InputError
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 TRAIN = sorted((CONFIGS / "train").glob("*.yaml"))
-OTHER = sorted(set(CONFIGS.rglob("*.yaml")) - set(TRAIN))
+LAUNCH = set((CONFIGS / "launch").iterdir())  # files of other programs
+OTHER = sorted(set(CONFIGS.rglob("*.yaml")) - set(TRAIN) - LAUNCH)
 FIRST = CONFIGS / "train/flat_codec.yaml"
 
 
