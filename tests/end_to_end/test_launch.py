@@ -101,5 +101,5 @@ def test_a_signal_to_one_of_two_processes_saves_and_leaves_with_3(
     assert kept is not None
     assert kept.step < 40
     assert f"stopped by SIGTERM after step {kept.step}" in said
-    finish(start(PYTHON, flow_config, run))  # one process goes on from what two left
+    finish(start(PYTHON, flow_config, run, "--parallel.devices", "2"))
     assert_same(run, flow_run)

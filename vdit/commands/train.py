@@ -48,9 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     recorded = load_run(folder.config).text if folder.config.is_file() else None
     try:
         with TemporaryDirectory() as aside:
-            if (
-                dry and recorded is None
-            ):  # what a task leaves in the folder of its run goes with the rehearsal
+            if dry and recorded is None:  # what a task leaves in its run's folder goes with the rehearsal
                 folder = RunFolder(Path(engine.gathered([aside])[0]))
             session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed)
             stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry)
