@@ -41,7 +41,7 @@ def save_backbone(
 
 
 def read_backbone(folder: str, dtype: Literal["float32", "bfloat16", "float16"] = "float32") -> VideoBackbone:
-    """A backbone from its folder; in memory once, however its files are cut.
+    """A backbone from its folder; in memory once, however its files are cut. On `meta` no weight is read.
 
     Args:
         folder: as `save_backbone` writes it.
@@ -56,6 +56,8 @@ def read_backbone(folder: str, dtype: Literal["float32", "bfloat16", "float16"] 
     source = open_weights(place)
     with torch.device("meta"):
         backbone = build_described(place / DESCRIPTION, VideoBackbone)
+    if torch.get_default_device().type == "meta":
+        return backbone.to(getattr(torch, dtype))
     own = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     if own != source.shapes():
         apart = sorted(own.items() ^ source.shapes().items())

@@ -45,12 +45,12 @@ def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> Iterator[Non
         value: what layers inside read.
         compute: gives it again, from what is kept anyway; called once, however many layers read it.
     """
-    place, size, dtype = value.data_ptr(), value.numel(), value.dtype
+    place, size, dtype = _place(value), value.numel(), value.dtype
     readers, ready = 0, None
 
     def keep(saved: Tensor) -> Tensor | torch.Size:
         nonlocal readers
-        if saved.data_ptr() != place or saved.numel() != size or saved.dtype != dtype:
+        if saved.numel() != size or saved.dtype != dtype or _place(saved) != place:
             return saved
         readers += 1
         return saved.shape
@@ -67,6 +67,11 @@ def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> Iterator[Non
 
     with torch.autograd.graph.saved_tensors_hooks(keep, give):
         yield
+
+
+def _place(tensor: Tensor) -> tuple[Any, Any]:
+    """Where the values of a tensor lie. By its storage, since tensors without values all lie at address 0."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset()
 
 
 def lean_branch(x: Tensor, norm: Callable[[Tensor], Tensor], layers: Callable[[Tensor], Tensor]) -> Tensor:
