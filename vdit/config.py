@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+Part = Literal["task", "data", "loop", "optim", "parallel"]
+PARTS = {"task": Task, "data": Data, "loop": Loop, "optim": Optim, "parallel": Parallel}
+
+
 @dataclass(frozen=True)
 class Run:
     """A training run.
@@ -116,11 +120,11 @@ def build_run(parsed: Parsed) -> Run:
     return Run(**{name: built[name] for name in Run.__dataclass_fields__})
 
 
-def build_part(parsed: Parsed, name: Literal["task", "data"]) -> Any:
+def build_part(parsed: Parsed, name: Part) -> Any:
     """Build one part of a run, such as the task without the clips it learnt from. Raises as `build_run`."""
     torch.manual_seed(parsed.values.seed)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{name}", type={"task": Task, "data": Data}[name])
+    parser.add_argument(f"--{name}", type=PARTS[name])
     return _instantiated(parser, Namespace({name: parsed.values[name]}))[name]
 
 

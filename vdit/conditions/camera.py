@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
 from vdit.conditions.rays import from_first, grouped, plucker
@@ -52,6 +53,9 @@ class CameraCondition(Rows, Featured[Tensor]):
             return batch.latents.new_zeros(len(batch), frames, 20)
         poses = rearrange(batch.cameras.c2w, "b t i j -> b t (i j)")
         return torch.cat([batch.cameras.intrinsics, poses], dim=-1).float()
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        return t, 20
 
     def cameras(self, batch: ClipBatch) -> tuple[Cameras, Bool[Tensor, "b"]]:
         """Those of the clips, and which clips have any. Raises InputError where their frames are too many."""

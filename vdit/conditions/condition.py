@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.draws import Draws
 from vdit.types import ClipBatch, DenoiserInput, Given, InputError, Slot, onto
@@ -115,6 +116,10 @@ class Featured(Condition[Signal]):
     @abstractmethod
     def feature(self, batch: ClipBatch, codec: TiledCodec) -> Tensor:
         """What is seen of whole clips in training, of what is given in sampling; without gradient."""
+
+    @abstractmethod
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        """The shape of `feature` of one clip of t x h x w pixels in training, known without computing any."""
 
 
 class GivenFrames(Featured[Signal]):

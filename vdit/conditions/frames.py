@@ -12,6 +12,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Rows
 from vdit.text.encoder import ImageEncoder
@@ -104,6 +105,10 @@ class ImageChannels(FrameCondition):
         h, w = latents.shape[-2:]
         return torch.cat([repeat(mask.to(latents.dtype), "b s t -> b s t h w", h=h, w=w), latents], dim=1)
 
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        masks = codec.stride_t if self.mask else 0
+        return masks + codec.latent_channels, *codec.latent_size(t, h, w)
+
     def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, channels=signal)
 
@@ -130,6 +135,10 @@ class ImageTokens(FrameCondition):
     def seen(self, given: Given, codec: TiledCodec) -> Float[Tensor, "b k d"]:
         tokens = [self.encoder.encode(given.pixels[:, :, place]) for place in AT[self.places]]
         return torch.cat(tokens, dim=1).to(given.pixels.device)
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        tokens, width = self.encoder.size
+        return len(AT[self.places]) * tokens, width
 
     def fill(self, inputs: DenoiserInput, signal: Tensor) -> DenoiserInput:
         return replace(inputs, image_tokens=signal)

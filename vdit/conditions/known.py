@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Known
 from vdit.conditions.shown import WAYS, latent_place
@@ -170,6 +171,15 @@ class KnownFrames(GivenFrames[Frames]):
         images, there = _images(batch.given.pixels, batch.given.mask & ~start, list(range(frames)), codec)
         mask = torch.cat([start[:, :: self.stride_t], there], dim=1)
         return _masked(torch.cat([latents, images], dim=2), mask)
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        _, *size = codec.latent_size(t, h, w)
+        return 1 + codec.latent_channels, 1 + len(self.candidates(t)), *size
+
+    @property
+    def most_images(self) -> int:
+        """Images beside a clip in training, at most."""
+        return 0 if not self.beside else MOST if "keyframes" in self.places else 1
 
     def signal(self, batch: ClipBatch) -> Frames:
         whole = self.whole(batch)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
 from vdit.data.motion import motion_score
@@ -87,6 +88,9 @@ class MotionScore(Number, Featured[Tensor]):
             return motion_score(batch.pixels, batch.fps)[:, None]
         nothing = torch.full((len(batch),), -1.0)
         return (nothing if batch.motion is None else batch.motion)[:, None]
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        return (1,)
 
     def number(self, batch: ClipBatch) -> Float[Tensor, "b"]:
         return onto(batch.features[self.name][:, 0], batch.fps.device)

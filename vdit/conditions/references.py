@@ -5,6 +5,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Rows
 from vdit.types import Appended, ClipBatch, DenoiserInput, InputError, Slot, onto
@@ -65,6 +66,10 @@ class ReferenceImages(Rows, Featured[Tensor]):
         full = rows.new_zeros(b, self.most, *rows.shape[2:])
         full[:, : min(k, self.most)] = rows[:, : self.most]
         return full
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        _, *size = codec.latent_size(t, h, w)
+        return self.most, 1 + codec.latent_channels, *size
 
     def signal(self, batch: ClipBatch) -> Float[Tensor, "b k c_mask h w"]:
         return onto(batch.features[self.name], batch.fps.device)

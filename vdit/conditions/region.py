@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured, Known
 from vdit.draws import Draws
@@ -66,6 +67,9 @@ class KnownRegion(Featured[Region]):
         hidden = F.adaptive_max_pool2d(batch.repaint.mask[:, None].float(), (h, w))  # whatever it touches
         plane = rearrange(1 - hidden, "b 1 h w -> b 1 1 h w").expand(-1, -1, latents.shape[2], -1, -1)
         return torch.cat([plane.to(latents.dtype), latents], dim=1)
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        return (1,)
 
     def signal(self, batch: ClipBatch) -> Region:
         assert batch.latents is not None

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import GivenFrames, Rows
 from vdit.conditions.frames import AT, Places
@@ -61,6 +62,9 @@ class SecondVideo(Rows, GivenFrames[Tensor]):
         known, nothing = codec.encode(shown), codec.encode(torch.zeros_like(shown[:1]))
         mask = change_mask(change[:, 0], known.shape[2], self.stride_s).to(known.dtype)
         return torch.cat([known, nothing.expand_as(known), mask], dim=1)
+
+    def feature_size(self, codec: VideoCodec, t: int, h: int, w: int) -> tuple[int, ...]:
+        return 2 * codec.latent_channels + self.stride_s**2, *codec.latent_size(t, h, w)
 
     def known_pixels(
         self, batch: ClipBatch, codec: TiledCodec

@@ -33,7 +33,8 @@ class SequenceGroup:
     """Ranks that share the tokens of a clip.
 
     Attributes:
-        group: as torch.distributed has it.
+        group: as torch.distributed has it; None is a group that is not there, for one who only wants to know
+            shapes: what others would send is undefined.
         rank: this process in it.
         size: how many there are.
     """
@@ -162,7 +163,9 @@ class _Exchange(torch.autograd.Function):
 
 def _exchanged(x: Tensor, group: SequenceGroup, sent: Sequence[int], got: Sequence[int]) -> Tensor:
     out = x.new_empty(sum(got), *x.shape[1:])
-    dist.all_to_all_single(out, x.contiguous(), list(got), list(sent), group=group.group)
+    x = x.contiguous()
+    if group.group is not None:
+        dist.all_to_all_single(out, x, list(got), list(sent), group=group.group)
     return out
 
 
@@ -180,7 +183,8 @@ class _Join(torch.autograd.Function):
         padded = x.new_zeros(b, longest, *x.shape[2:])
         padded[:, : x.shape[1]] = x
         gathered = [torch.empty_like(padded) for _ in parts]
-        dist.all_gather(gathered, padded, group=group.group)
+        if group.group is not None:
+            dist.all_gather(gathered, padded, group=group.group)
         return torch.cat([part[:, :n] for part, n in zip(gathered, parts, strict=True)], dim=1)
 
     @staticmethod

@@ -49,6 +49,7 @@ class CachedText(TextEncoder):
         memory_bytes: int = 2**30,
     ) -> None:
         self.encoder = encoder
+        self.max_tokens = encoder.max_tokens
         self.folder = None if folder is None else Path(folder).expanduser()
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.memory_bytes = memory_bytes

@@ -1,5 +1,6 @@
 """CLIP's vision tower: tokens of an image, as Wan 2.1 conditions its image-to-video models on."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,11 @@ class ClipVision(ImageEncoder):
     @property
     def fingerprint(self) -> str:
         return ModelSource(str(self.folder), self.folder).identity
+
+    @property
+    def size(self) -> tuple[int, int]:
+        config = json.loads((self.folder / "config.json").read_text())
+        return 1 + (config["image_size"] // config["patch_size"]) ** 2, config["hidden_size"]
 
     @torch.inference_mode()
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k d"]:

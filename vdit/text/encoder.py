@@ -14,7 +14,13 @@ __all__ = ["ImageEncoder", "TextEncoder", "pad", "unpad"]
 
 
 class TextEncoder(ABC):
-    """A frozen map from prompts to token embeddings."""
+    """A frozen map from prompts to token embeddings.
+
+    Attributes:
+        max_tokens: of a prompt; None where there is no limit.
+    """
+
+    max_tokens: int | None = None
 
     @property
     @abstractmethod
@@ -49,6 +55,11 @@ class ImageEncoder(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Names all that an embedding depends on; known without loading any weights."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Tokens of an image and their channels; known without loading any weights."""
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k d"]:

@@ -41,6 +41,8 @@ class PretrainedEncoder(TextEncoder):
         revision: branch, tag or commit, for a name of the hub; give a commit where caches must last.
     """
 
+    max_tokens: int  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __init__(
         self,
         model: str,

@@ -11,7 +11,7 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdit.denoiser import Denoiser
+from vdit.denoiser import Denoiser, Signals
 from vdit.draws import Draws
 from vdit.flow.objective import FlowMatching
 from vdit.types import ClipBatch, InputError
@@ -53,8 +53,11 @@ class FlowStep:
     def __call__(self, module: nn.Module, batch: ClipBatch, draws: Draws, done: int = 0) -> StepOutput:
         if batch.latents is None:
             raise InputError("a flow step needs latents: encode the clips with a codec first")
-        signals = self.denoiser.drawn(batch, draws)
-        at = self.objective.draw(batch.latents, draws)
+        return self.heard(module, batch.latents, self.denoiser.drawn(batch, draws), draws)
+
+    def heard(self, module: nn.Module, latents: Tensor, signals: Signals, draws: Draws) -> StepOutput:
+        """The step of latents whose conditions have said what they ask."""
+        at = self.objective.draw(latents, draws)
         velocity = module(at.x, at.sigma, signals)
         known = self.denoiser.known(signals)
         loss = self.objective.loss(velocity, at, None if known is None else known.mask)
