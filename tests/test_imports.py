@@ -24,7 +24,7 @@ LEVELS = (
     ("eval",),
     ("train",),
     ("config",),
-    ("doctor",),
+    ("plan", "doctor"),
     ("commands",),
     ("scripts",),
 )

@@ -6,6 +6,7 @@ from importlib import import_module
 VERBS = {
     "doctor": "check a machine, or all machines of a job, before a training is started on them",
     "train": "train a codec or a text-to-video model",
+    "plan": "say what a training run will need, before it runs",
     "sample": "sample clips from a trained run",
     "score": "judge a trained run on prompts it has never seen, and write its report",
     "import": "take in weights that others have published",

@@ -1,0 +1,160 @@
+"""Small runs to plan and to measure: a native and a Wan-shaped model on random latents."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from vdit.config import Parsed, build_codec, build_part, parse_run
+from vdit.draws import Draws
+from vdit.parallel.engine import Engine
+from vdit.plan.clips import ClipShape
+from vdit.plan.plan import Asked
+from vdit.train.ema import EMA
+from vdit.train.optim import Optim, build_optimizer
+from vdit.train.step import FlowStep
+from vdit.types import ClipBatch
+
+CODEC = Path(__file__).parents[2] / "configs/codec/native_4x8x8.yaml"
+WORDS = 20
+SHAPE, GRID = ClipShape(9, 160, 160), (3, 20, 20)
+NATIVE = ("native.dit.NativeDiT", {"width": 192, "depth": 3, "heads": 4, "patch": [1, 2, 2]})
+WAN = ("wan.dit.WanDiT", {"width": 256, "hidden": 768, "depth": 3, "heads": 4, "text_length": 32})
+FAMILIES = {"native": NATIVE, "wan": WAN}
+
+
+def asked() -> Asked:
+    with torch.device("meta"):
+        return Asked([SHAPE], WORDS, build_codec(CODEC))
+
+
+def small_run(folder: Path, family: str, *options: str, **task: Any) -> Parsed:
+    """A run of a few megabytes, whose clips and codec need not be there."""
+    name, sizes = FAMILIES[family]
+    backbone = {
+        "class_path": f"vdit.models.{name}",
+        "init_args": {"latent_channels": 32, "text_width": 8, **sizes},
+    }
+    world = {
+        "clips": 8,
+        "frames": 9,
+        "height": 160,
+        "width": 160,
+        "level": {"class_path": "vdit.world.flat.Flat"},
+    }
+    source = {"class_path": "vdit.world.source.WorldSource", "init_args": world}
+    arguments = {
+        "backbone": backbone,
+        "codec": str(folder / "absent"),
+        "text": {"class_path": "letter_text.LetterText"},
+        "cache": str(folder / "cache"),
+        **task,
+    }
+    values = {
+        "out": str(folder / "out"),
+        "task": {"class_path": "vdit.train.flow_task.FlowTask", "init_args": arguments},
+        "data": {"train": source, "held_out": source},
+        "loop": {"steps": 10, "batch": 2},
+        "parallel": {"accelerator": "cpu"},
+    }
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return parse_run(["--config", str(file), *options], "")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bytes that were really held.
+
+    Attributes:
+        kept: between forward and backward.
+        most: at most in a whole step, what lasts left out.
+        states: weights, gradients, states of the optimiser and the average, at the end of a backward.
+    """
+
+    kept: int
+    most: int
+    states: int
+
+
+class _Traced(NamedTuple):
+    now: int
+    most: int
+
+
+def traced(work: Callable[[], Any]) -> tuple[Any, _Traced]:
+    """What work gives, and what it allocated, by the allocator itself."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        out = work()
+    kineto = profiler.profiler
+    assert kineto is not None
+    events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return out, _Traced(now, most)
+
+
+def live_bytes() -> int:
+    """Bytes of all storages that Python can reach."""
+    gc.collect()
+    found: dict[int, int] = {}
+    for thing in gc.get_objects():
+        # By type: some lazy modules warn when they are asked for their class.
+        if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
+            for value in (thing, thing.grad if thing.is_leaf else None):
+                if value is not None:
+                    found[value.untyped_storage()._cdata] = value.untyped_storage().nbytes()
+    return sum(found.values())
+
+
+def measured(parsed: Parsed, change: Callable[[nn.Module], None] | None = None) -> Measured:
+    """A real training step, the third, by the parts that training has."""
+    before = live_bytes()
+    parallel, optim = build_part(parsed, "parallel"), Optim(**vars(parsed.values.optim))
+    torch.manual_seed(0)
+    task, engine = build_part(parsed, "task"), Engine(parallel)
+    engine.arrange(task.module)
+    if change is not None:
+        change(task.module)
+    stepper = engine.setup(task.module, build_optimizer(task.module, optim), optim.clip_norm)
+    average = EMA(stepper.weights, 0.9)
+    step = FlowStep(task.denoiser, task.objective)
+    task.text.prepare(["x" * (WORDS - 1), ""])
+
+    def batch() -> ClipBatch:
+        captions = ("x" * (WORDS - 1),) * 2
+        return ClipBatch(("a", "b"), captions, torch.full((2,), 8.0), latents=torch.randn(2, 32, *GRID))
+
+    def forward(given: ClipBatch) -> Tensor:
+        return step(stepper.module, given, Draws(0), 0).loss.mean()
+
+    def update() -> None:
+        stepper.update(stepper.gradient_norm(), torch.tensor(False))
+        average.update(0)
+
+    states = 0
+    for _ in range(2):
+        given = batch()
+        loss = forward(given)
+        stepper.backward(loss)
+        del loss, given
+        states = live_bytes() - before
+        update()
+    given = batch()
+    loss, kept = traced(lambda: forward(given))
+    del loss, given
+
+    def whole() -> None:
+        stepper.backward(forward(batch()))
+        update()
+
+    _, step_bytes = traced(whole)
+    return Measured(kept.now, step_bytes.most, states)
