@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from vdit.parallel.zero import REDUCE_BUCKET
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/scaling.md"
 
@@ -49,12 +51,12 @@ def memory(stage: int, world: int, sequence: int) -> dict[str, float]:
     gathered = 4 * WEIGHTS if stage < 3 else 4 * WEIGHTS / world
     return {
         "weights, float32": gathered,
-        "bfloat16 casts of them": 2 * WEIGHTS if stage < 3 else 2 * 2 * WEIGHTS / LAYERS,
+        "bfloat16 casts of them": (1 if stage < 3 else 2) * 2 * WEIGHTS / LAYERS,
         "gradients, float32": 4 * WEIGHTS / (world if stage > 1 else 1),
-        "two buckets of gradients": 2 * 2 * 5e8,
+        "buckets of gradients": REDUCE_BUCKET * (2 * (4 + 4) if stage < 3 else 4 + 2),
         "float32 copy, two moments, average": 16 * WEIGHTS / world,
         "inputs of blocks, float32": 4 * D * LAYERS * own,
-        "what attention gave": (2 * D + 4 * HEADS) * LAYERS * own,
+        "what attention gave": 2 * (2 * D + 4 * HEADS) * LAYERS * own,
         "one block at work": BLOCK * own,
         "before and after the blocks": 4.5 * 4 * D * TOKENS,
     }
@@ -94,7 +96,7 @@ def stage_rows() -> list[str]:
     rows = [row(f"`{name}`, 8 GPUs a clip", gigabytes(sum(way.values()))) for name, way in ways.items()]
     few = {p: sum(memory(2, 256, p).values()) for p in (4, 2, 1)}
     rows += [row(f"`zero2`, {p} GPUs a clip", gigabytes(size)) for p, size in few.items()]
-    half = sum(ways["zero2"].values()) - 4 * WEIGHTS  # weights are their own casts
+    half = sum(ways["zero2"].values()) - 2 * WEIGHTS  # weights are their own casts
     return [*rows, row("`zero2`, 8 GPUs a clip, were weights bfloat16", gigabytes(half))]
 
 

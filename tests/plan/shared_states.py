@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from vdit.models.wan.dit import WanDiT
 from vdit.parallel.engine import Parallel
 from vdit.parallel.sequence import SequenceGroup, spread_tokens
-from vdit.parallel.zero import ZeroStepper
+from vdit.parallel.zero import REDUCE_BUCKET, ZeroStepper
 from vdit.plan.rehearsal import rehearse
-from vdit.plan.states import REDUCE_BUCKET, states_of
+from vdit.plan.states import states_of
 from vdit.train.ema import EMA
 from vdit.train.optim import Optim, build_optimizer
 from vdit.train.step import StepOutput
@@ -77,7 +77,6 @@ def states(rank: int, world: int) -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     defaults = DeepSpeedZeroConfig()
-    assert defaults.reduce_bucket_size == REDUCE_BUCKET
     assert defaults.param_persistence_threshold == 100_000
     assert defaults.max_reuse_distance // 2 + defaults.prefetch_bucket_size == 550_000_000
     for stage, offload, half, accumulate in CASES:

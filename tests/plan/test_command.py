@@ -72,7 +72,7 @@ def test_fewer_clips_at_once_and_shared_weights_are_remedies(capsys: pytest.Capt
     wide = (*WAN, "--loop.batch", "16", "--loop.accumulate", "1", "--parallel.recompute", "full")
     told = printed(capsys, *wide, "--gpus", "2", "--memory", "6.5", status=1)
     assert "with --loop.batch 2 --loop.accumulate 8 it needs" in told
-    told = printed(capsys, *WAN, "--loop.batch", "8", "--gpus", "8", "--memory", "5.6", status=1)
+    told = printed(capsys, *WAN, "--loop.batch", "8", "--gpus", "8", "--memory", "3.6", status=1)
     assert "with --parallel.recompute full --parallel.strategy zero3 it needs" in told
 
 

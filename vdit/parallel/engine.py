@@ -69,6 +69,17 @@ class Parallel:
         if self.timeout <= 0:
             raise InputError(f"parallel.timeout is {self.timeout}: give seconds above 0")
 
+    def require_groups(self) -> int:
+        """How many groups of processes have clips of their own.
+
+        Raises:
+            InputError: `sequence` does not divide the processes.
+        """
+        processes = self.devices * self.nodes
+        if processes % self.sequence:
+            raise InputError(f"sequence {self.sequence} does not divide the run's {processes} processes")
+        return processes // self.sequence
+
 
 class Engine:
     """One process's view of the run. Lightning Fabric does the launching, the moving and the casting.
@@ -83,13 +94,13 @@ class Engine:
         from lightning.fabric.strategies import DDPStrategy
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+        # A weight is cast once a pass, so a kept cast serves nobody: they would stand in memory, all of them,
+        # until the pass ends, also where the backward pass computes again and where weights are shared.
+        torch.set_autocast_cache_enabled(False)
         self.launch = find_launch()
         devices, nodes = self.launch.counts(parallel.devices, parallel.nodes)
         parallel = replace(parallel, devices=devices, nodes=nodes)
-        if devices * nodes % parallel.sequence:
-            raise InputError(
-                f"sequence {parallel.sequence} does not divide the run's {devices * nodes} processes"
-            )
+        parallel.require_groups()
         # The watchdog speaks before the exchanges give up: it knows who stalls.
         alone = devices * nodes == 1 and parallel.strategy == "auto"
         try:

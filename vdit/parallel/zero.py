@@ -20,9 +20,13 @@ from vdit.parallel.stepper import Stepper
 from vdit.parallel.weights import Weights
 from vdit.types import InputError
 
-__all__ = ["ZeroStepper"]
+__all__ = ["REDUCE_BUCKET", "ZeroStepper"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+REDUCE_BUCKET = 10**8
+"""Values of a bucket in which gradients are exchanged. There are up to four buckets, each this large whatever
+the size of the model; those of DeepSpeed's default, five times as large, take 7.5 GiB."""
 
 
 class ZeroStepper(Stepper):
@@ -209,6 +213,7 @@ def _config(stage: int, limit: float, offload: bool, half: bool) -> dict[str, An
         "zero_optimization": {
             "stage": stage,
             "overlap_comm": torch.cuda.is_available(),
+            "reduce_bucket_size": REDUCE_BUCKET,
             **({"offload_optimizer": where} if offload else {}),
         },
     }

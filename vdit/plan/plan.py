@@ -158,7 +158,7 @@ def plan_run(parsed: Parsed, asked: Asked) -> Plan:
         InputError: what a run of this configuration would be refused for, or files that a plan needs.
     """
     parallel, loop = build_part(parsed, "parallel"), build_part(parsed, "loop")
-    groups = parallel.devices * parallel.nodes // parallel.sequence
+    groups = parallel.require_groups()
     if loop.batch % groups:
         raise InputError(
             f"loop.batch is {loop.batch} clips, which {groups} {_who(parallel)} cannot share evenly: "

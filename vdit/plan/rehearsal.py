@@ -165,7 +165,7 @@ class _Autocast(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         norms = _NormsInFull() if self.norms_in_full else nullcontext()
-        with torch.autocast("cpu", torch.bfloat16), norms:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), norms:  # as `Engine` has it
             out = self.module(*args)
         return _mapped(out, lambda value: value.float() if value.is_floating_point() else value)
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vdit.parallel.engine import Parallel
+from vdit.parallel.zero import REDUCE_BUCKET
 
-__all__ = ["GATHERED", "PERSISTENT", "REDUCE_BUCKET", "States", "states_of"]
-
-REDUCE_BUCKET = 500_000_000
-"""Values of a bucket in which gradients are exchanged: `reduce_bucket_size` of DeepSpeed."""
+__all__ = ["GATHERED", "PERSISTENT", "States", "states_of"]
 
 PERSISTENT = 100_000
 """Values of a weight below which stage 3 keeps it whole: `param_persistence_threshold` of DeepSpeed."""
