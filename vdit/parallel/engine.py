@@ -194,9 +194,9 @@ class Engine:
         if self.mesh.world == 1:
             return [list(values)]
         own = torch.tensor(values, device=self.device)
-        every = own.new_empty(self.mesh.world, len(values))
-        dist.all_gather_into_tensor(every, own)
-        return every.tolist()
+        every = [torch.empty_like(own) for _ in range(self.mesh.world)]
+        dist.all_gather(every, own)
+        return torch.stack(every).tolist()
 
     def gathered(self, said: Sequence[str]) -> list[str]:
         """What all ranks say, one after the other."""
