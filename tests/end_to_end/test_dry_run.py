@@ -36,11 +36,11 @@ def test_what_is_wrong_is_told(flow_config: Path, flow_run: Path, command, tmp_p
     run = tmp_path / "run"
     shutil.copytree(flow_run, run)
     shutil.rmtree(run / "checkpoints/step_00000040")
-    with (run / "checkpoints/step_00000038/optimizer.pt").open("ab") as file:
+    with (run / "checkpoints/step_00000038/optimizer.safetensors").open("ab") as file:
         file.write(b"more")
     status, said = command(train.main, "--config", flow_config, "--out", run, "--dry-run")
     assert status == 2
-    assert "optimizer.pt is damaged" in said
+    assert "optimizer.safetensors is damaged" in said
 
 
 def test_several_processes_meet(flow_config: Path, begin, finish, tmp_path: Path):

@@ -117,14 +117,14 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_trained(flow_run, command)
     run = flow_run.with_name("flow_damaged")
     shutil.copytree(flow_run, run)
     shutil.rmtree(run / "checkpoints/step_00000040")
-    file = run / "checkpoints/step_00000038/optimizer.pt"
+    file = run / "checkpoints/step_00000038/optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(flow_run), str(run)))
     rows = (run / "metrics.jsonl").read_bytes()
     status, said = command(train, "--config", config)
     assert status == 2
-    assert "step_00000038/optimizer.pt is damaged or missing: delete" in said
+    assert "step_00000038/optimizer.safetensors is damaged or missing: delete" in said
     assert last_step(run) == 38
     assert (run / "metrics.jsonl").read_bytes() == rows
 

@@ -1,6 +1,7 @@
 """What ranks that share optimiser states, gradients and weights do in tests: the same as one rank alone."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,11 +10,14 @@ import torch.distributed as dist
 from sequence_work import drawn, native
 from torch import Tensor, nn
 
+from vdit.parallel.optimizer_state import joined, parted
 from vdit.parallel.weights import WholeWeights
 from vdit.parallel.zero import ZeroStepper
 from vdit.train.ema import EMA
 from vdit.train.optim import Optim, build_optimizer, set_learning_rate
 from vdit.types import DenoiserInput, Tokens
+from vdit.weights.slices import Slice
+from vdit.weights.source import Entry
 
 CLIPS, LIMIT = 8, 0.5
 OPTIM = Optim(lr=3e-3, clip_norm=LIMIT)
@@ -82,7 +86,8 @@ def together(
     ema, losses, norms = EMA(stepper.weights, 0.9), [], []
     if begin is not None:
         ema.load(begin.average)
-        stepper.load_optimizer_state(begin.state)
+        tensors, settings = parted(begin.state)
+        stepper.load_optimizer_state(settings, tensors)
     own = CLIPS // dist.get_world_size()
     rows = range(dist.get_rank() * own, (dist.get_rank() + 1) * own)
     for step in steps:
@@ -99,10 +104,24 @@ def together(
         dist.all_reduce(total)
         losses.append(total.item() / dist.get_world_size())
         norms.append(norm.item())
-    weights = stepper.weights.joined(stepper.weights.pieces())
-    done: list[Any] = [Done(losses, norms, weights, ema.whole(), dict(stepper.optimizer_state()))]
-    dist.broadcast_object_list(done)  # as all would read what the main one wrote
-    return done[0]
+    own, saved = stepper.weights, stepper.optimizer_state()
+    weights = whole(own.entries(), own.slices(own.pieces()))
+    state = joined(whole(saved.entries, saved.slices).items(), json.loads(json.dumps(saved.settings)))
+    return Done(losses, norms, weights, whole(ema.entries(), ema.slices()), state)
+
+
+def whole(entries: Mapping[str, Entry], slices: Sequence[Slice]) -> dict[str, Tensor]:
+    """Tensors as all would read them from what all ranks write: every value once."""
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, list(slices))
+    found = {name: torch.zeros(entry.shape, dtype=entry.dtype) for name, entry in entries.items()}
+    times = {name: torch.zeros(entry.shape).reshape(-1) for name, entry in entries.items()}
+    for name, start, values in (part for parts in every for part in parts):
+        found[name].reshape(-1)[start : start + values.numel()] = values
+        times[name][start : start + values.numel()] += 1
+    for name, count in times.items():
+        assert bool((count == 1).all()), name
+    return found
 
 
 def compare(found: Done, expected: Done, said: str) -> None:
@@ -174,9 +193,7 @@ def swap(rank: int, world: int) -> None:
         by_hand = model()
         with torch.no_grad():
             before = error(stepper.module, 9, range(CLIPS))
-            average: list[Any] = [ema.whole()]
-            dist.broadcast_object_list(average)
-            by_hand.load_state_dict(average[0])
+            by_hand.load_state_dict(whole(ema.entries(), ema.slices()))
             with ema.applied():
                 torch.testing.assert_close(
                     error(stepper.module, 9, range(CLIPS)), error(by_hand, 9, range(CLIPS))

@@ -81,7 +81,7 @@ def snapshot() -> Callable[[TrainState], dict[str, Tensor]]:
     def copy(state: TrainState) -> dict[str, Tensor]:
         tensors = {f"model {k}": v.clone() for k, v in state.module.state_dict().items()}
         tensors |= {f"average {k}": v.clone() for k, v in state.ema.average.items()}
-        saved = state.stepper.optimizer_state()
+        saved = state.stepper.optimizer.state_dict()
         for name, part in {"": saved, **saved}.items():  # of one optimiser, or of several by name
             for number, moments in part.get("state", {}).items() if isinstance(part, dict) else ():
                 tensors |= {f"optimizer {name} {number} {k}": v.clone() for k, v in moments.items()}

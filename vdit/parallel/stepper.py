@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from vdit.parallel.optimizer_state import OptimizerState, joined, parted
 from vdit.parallel.weights import Weights, WholeWeights
+from vdit.weights.slices import entry_of, whole_slice
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -50,14 +52,17 @@ class Stepper(ABC):
         """
 
     @abstractmethod
-    def optimizer_state(self) -> Mapping[str, Any]:
-        """The state of the optimiser over whole weights, as one process would save it, for the main rank; all
-        ranks together.
-        """
+    def optimizer_state(self) -> OptimizerState:
+        """The state of the optimiser over whole weights, as one process would save it; nothing is copied."""
 
     @abstractmethod
-    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        """Put back what `optimizer_state` gave, under whatever strategy it did."""
+    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `optimizer_state` gave, under whatever strategy it did.
+
+        Args:
+            settings: its settings.
+            tensors: whole ones, by their names; each is asked for once.
+        """
 
 
 class FabricStepper(Stepper):
@@ -76,7 +81,7 @@ class FabricStepper(Stepper):
         self._fabric, self._limit = fabric, limit
         self.module, self.optimizer = fabric.setup(module, optimizer)
         self._fused: Any = optimizer
-        self.weights = WholeWeights(module)  # on its device by now
+        self.weights = WholeWeights(module, saves=fabric.is_global_zero)  # on its device by now
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def accumulating(self, active: bool) -> AbstractContextManager[None]:
@@ -95,8 +100,15 @@ class FabricStepper(Stepper):
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def optimizer_state(self) -> Mapping[str, Any]:
-        return self.optimizer.state_dict()
+    def optimizer_state(self) -> OptimizerState:
+        tensors, settings = parted(self.optimizer.state_dict())
+        entries = {name: entry_of(tensor) for name, tensor in tensors.items()}
+        saves = self._fabric.is_global_zero
+        slices = [whole_slice(name, tensor) for name, tensor in tensors.items()] if saves else []
+        return OptimizerState(settings, entries, slices)
 
-    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(dict(state))
+    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        # The optimiser would keep tensors that are where it wants them, and these may be a file's own pages.
+        device = self._fabric.device
+        own = ((n, t.to(device if t.ndim else t.device, copy=True)) for n, t in tensors.items())
+        self.optimizer.load_state_dict(joined(own, settings))

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vdit.weights.slices import Slice, entry_of, whole_slice
+from vdit.weights.source import Entry
+
 __all__ = ["Weights", "WholeWeights"]
 
 
 class Weights(ABC):
     """The trainable weights of a module, as they are spread over ranks.
 
-    A piece is what this rank has of one weight. All ranks call `joined` and `put` together, and the main one
-    is given what is joined: the others may have no room for it.
+    A piece is what this rank has of one weight. All ranks call `put` together.
     """
 
     @abstractmethod
@@ -25,8 +27,14 @@ class Weights(ABC):
         """This rank's piece of a weight that is at hand in full."""
 
     @abstractmethod
-    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole weights from every rank's pieces, for the main rank; nothing, or as much, for others."""
+    def entries(self) -> dict[str, Entry]:
+        """What the whole weights are, on every rank."""
+
+    @abstractmethod
+    def slices(self, pieces: Mapping[str, Tensor]) -> list[Slice]:
+        """What this rank saves of whole weights that have these pieces; not copies. The slices of all ranks
+        together are every value once.
+        """
 
     @abstractmethod
     def put(self, pieces: Mapping[str, Tensor]) -> None:
@@ -34,10 +42,16 @@ class Weights(ABC):
 
 
 class WholeWeights(Weights):
-    """Every rank has all of every weight, on the device where it stays."""
+    """Every rank has all of every weight, on the device where it stays.
 
-    def __init__(self, module: nn.Module) -> None:
+    Args:
+        module: whose weights they are.
+        saves: whether this rank saves them; one does.
+    """
+
+    def __init__(self, module: nn.Module, saves: bool = True) -> None:
         self._live = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        self._saves = saves
 
     def pieces(self) -> dict[str, Tensor]:
         return self._live
@@ -45,8 +59,11 @@ class WholeWeights(Weights):
     def piece(self, name: str, whole: Tensor) -> Tensor:
         return whole
 
-    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(pieces)
+    def entries(self) -> dict[str, Entry]:
+        return {name: entry_of(p) for name, p in self._live.items()}
+
+    def slices(self, pieces: Mapping[str, Tensor]) -> list[Slice]:
+        return [whole_slice(name, piece) for name, piece in pieces.items()] if self._saves else []
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ Source: Rajbhandari et al. 2020.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vdit.parallel.blocks import transformers_of
+from vdit.parallel.optimizer_state import OptimizerState
 from vdit.parallel.stepper import Stepper
 from vdit.parallel.weights import Weights
 from vdit.types import InputError
+from vdit.weights.slices import Slice, entry_of, whole_slice
+from vdit.weights.source import Entry
 
 __all__ = ["REDUCE_BUCKET", "ZeroStepper"]
 
@@ -90,24 +94,43 @@ class ZeroStepper(Stepper):
         self._zero.optimizer.found_inf = stay.float()
         self._engine.step()
 
-    def optimizer_state(self) -> Mapping[str, Any]:
-        from deepspeed.utils import safe_get_full_optimizer_state  # pyright: ignore
-
+    def optimizer_state(self) -> OptimizerState:
         self._link_moments()
-        rows: dict[int, dict[str, Tensor]] = {}
-        numbered, count = [], 0
         steps = [state["step"] for state in self._zero.optimizer.state.values() if "step" in state]
+        groups: list[dict[str, Any]] = []
+        entries: dict[str, Entry] = {}
+        slices: list[Slice] = []
+        weights = enumerate(p for group in self._groups for p in group)
         for group, live, keys in zip(self._groups, self._zero.param_groups, self._options, strict=True):
-            options = {key: live[key] for key in keys}
-            numbered.append({**options, "params": list(range(count, count + len(group)))})
-            for p in group:
-                for key in MOMENTS if steps else ():
-                    moment = safe_get_full_optimizer_state(p, key)  # on every rank, one at a time
-                    if dist.get_rank() == 0 and moment is not None:
-                        row = rows.setdefault(count, {"step": steps[0].clone()})
-                        row[key] = moment.view(_shape(p)).cpu()
-                count += 1
-        return {"state": rows, "param_groups": numbered}
+            numbered = list(islice(weights, len(group)))
+            groups.append({**{key: live[key] for key in keys}, "params": [number for number, _ in numbered]})
+            for number, p in numbered if steps else ():
+                entries[f"state/{number}/step"] = entry_of(steps[0])
+                if dist.get_rank() == 0:
+                    slices.append(whole_slice(f"state/{number}/step", steps[0]))
+                for name, key in ((f"state/{number}/{key}", key) for key in MOMENTS):
+                    entries[name] = Entry(tuple(_shape(p)), torch.float32)
+                    slices += [Slice(name, start, part) for start, part in self._moment(p, key)]
+        return OptimizerState({"param_groups": groups} | ({} if steps else {"state": {}}), entries, slices)
+
+    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        steps = [name for name in tensors if name.endswith("/step")]
+        if not steps:
+            return
+        zero, inner = self._zero, self._zero.optimizer
+        flat = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        done = tensors[steps[0]]
+        for part in flat:
+            begun = {key: torch.zeros_like(part.data) for key in MOMENTS}
+            inner.state[part] = {"step": done.to(part.device, copy=True), **begun}
+        self._link_moments()
+        for number, p in enumerate(p for group in self._groups for p in group):
+            for name, key in ((f"state/{number}/{key}", key) for key in MOMENTS):
+                if name not in tensors:  # one process has none of a weight that no gradient has come to
+                    continue
+                whole = tensors[name].reshape(-1)
+                for start, part in self._moment(p, key):
+                    part.copy_(whole[start : start + part.numel()])
 
     def _link_moments(self) -> None:
         """Tell weights where their moments are. DeepSpeed does so once, when only the first group has any."""
@@ -115,21 +138,14 @@ class ZeroStepper(Stepper):
             self._zero._hp_optimizer_states_linked = False
             self._zero._lazy_init_hp_params_optimizer_state()
 
-    def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state  # pyright: ignore
-
-        rows = state["state"]
-        if not rows:
-            return
-        zero, inner = self._zero, self._zero.optimizer
-        flat = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
-        for part in flat:
-            begun = {key: torch.zeros_like(part.data) for key in MOMENTS}
-            inner.state[part] = {"step": rows[0]["step"].clone(), **begun}
-        self._link_moments()
-        for number, p in enumerate(p for group in self._groups for p in group):
-            for key in MOMENTS:
-                safe_set_full_optimizer_state(p, rows[number][key].to(p.device), key)
+    def _moment(self, p: Any, key: str) -> list[tuple[int, Tensor]]:
+        """Where in the flattened whole this rank's part of a moment begins, and the part; or none."""
+        if self._stage == 3:
+            part, _ = self._zero._get_fp32_opt_state_partition(p, True, optim_state_key=key)
+            return _without_padding(part, p.ds_numel)
+        if p._hp_mapping is None:
+            return []
+        return [(p._hp_mapping.lp_fragment_address.start, p._hp_mapping.get_hp_fragment(key))]
 
 
 class CopiedWeights(Weights):
@@ -145,8 +161,14 @@ class CopiedWeights(Weights):
         length = -(-whole.numel() // dist.get_world_size())
         return whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
 
-    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return _joined(pieces, {name: p.shape for name, p in self._live.items()})
+    def entries(self) -> dict[str, Entry]:
+        return {name: entry_of(p) for name, p in self._live.items()}
+
+    def slices(self, pieces: Mapping[str, Tensor]) -> list[Slice]:
+        first = {
+            name: dist.get_rank() * -(-p.numel() // dist.get_world_size()) for name, p in self._live.items()
+        }
+        return [Slice(name, first[name], piece) for name, piece in pieces.items() if piece.numel()]
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:
@@ -169,8 +191,15 @@ class SharedWeights(Weights):
         own = whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
         return torch.cat([own, own.new_zeros(length - own.numel())])
 
-    def joined(self, pieces: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return _joined(pieces, {name: p.ds_shape for name, p in self._live.items()})
+    def entries(self) -> dict[str, Entry]:
+        return {name: Entry(tuple(p.ds_shape), p.ds_tensor.dtype) for name, p in self._live.items()}
+
+    def slices(self, pieces: Mapping[str, Tensor]) -> list[Slice]:
+        return [
+            Slice(name, start, part)
+            for name, piece in pieces.items()
+            for start, part in _without_padding(piece, self._live[name].ds_numel)
+        ]
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:
@@ -223,14 +252,11 @@ def _shape(p: Any) -> torch.Size:
     return p.ds_shape if hasattr(p, "ds_shape") else p.shape
 
 
-def _joined(pieces: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Whole weights on the CPU of the main rank, one after the other through the devices of all."""
-    found = {}
-    for name, shape in shapes.items():
-        whole = _gathered(pieces[name], shape)
-        if dist.get_rank() == 0:
-            found[name] = whole.cpu()
-    return found
+def _without_padding(part: Tensor, whole: int) -> list[tuple[int, Tensor]]:
+    """Where this rank's of equal parts of `whole` values begins, and the part without what fills it up."""
+    start = dist.get_rank() * part.numel()
+    length = min(part.numel(), whole - start)
+    return [(start, part[:length])] if length > 0 else []
 
 
 def _gathered(piece: Tensor, shape: torch.Size) -> Tensor:

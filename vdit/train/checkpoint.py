@@ -1,28 +1,29 @@
 """Checkpoints: a folder written aside, its manifest last, then renamed into place.
 
-A reader finds a whole checkpoint or none. Weights are safetensors; optimiser state is a torch file,
-read with `weights_only=True`.
+A reader finds a whole checkpoint or none. Tensors are safetensors, all else is JSON. Whoever reads takes one
+tensor at a time.
 """
 
-import errno
 import json
 import re
 import shutil
-from collections.abc import Mapping, Set
+import threading
+from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from vdit.train.saving import ASIDE, MANIFEST, Saved, Saving, Writers
+from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import digest, disk_refusal, load_weights, read_tensors, save_tensors, sync
+from vdit.weights.files import digest, disk_refusal, load_weights
+from vdit.weights.source import Tensors, open_weights
 
-__all__ = ["Checkpoint", "Checkpoints", "seal"]
+__all__ = ["Checkpoint", "Checkpoints"]
 
-MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
 
 
@@ -77,9 +78,10 @@ class Checkpoint:
 
     def restore(self, state: TrainState) -> None:
         """Put everything but the weights back as it was saved. Raises InputError if a file cannot be read."""
-        state.ema.load(read_tensors(self.average))
-        saved = torch.load(self.path / "optimizer.pt", map_location="cpu", weights_only=True)
-        state.stepper.load_optimizer_state(saved)
+        state.ema.load(Tensors(open_weights(self.average)))
+        settings = json.loads((self.path / "optimizer.json").read_text())
+        tensors = Tensors(open_weights(self.path / "optimizer.safetensors"))
+        state.stepper.load_optimizer_state(settings, tensors)
         progress = json.loads((self.path / "progress.json").read_text())
         state.step, state.seconds = progress["step"], progress["seconds"]
         state.position = progress["position"]
@@ -88,15 +90,30 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run.
 
+    Entered, it does not leave a save under way: the last one is waited for.
+
     Args:
         folder: where they live.
         keep: how many of the newest to keep.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
-        writes: whether this process writes; the others only read.
+        writers: who writes them together.
+        background: whether a save goes on in a thread, of a copy, while training goes on.
+        writes: whether anything is written at all.
     """
 
-    def __init__(self, folder: Path, keep: int, writes: bool = True, keep_every: int = 0) -> None:
-        self.folder, self.keep, self.writes, self.keep_every = folder, keep, writes, keep_every
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        keep_every: int = 0,
+        writers: Writers | None = None,
+        background: bool = False,
+        writes: bool = True,
+    ) -> None:
+        self.folder, self.keep, self.keep_every = folder, keep, keep_every
+        self.writers, self.background, self.writes = writers or Writers(), background, writes
+        self._snapshot, self._attempts = Snapshot(), 0
+        self._under_way: Background | None = None
 
     def all(self) -> list[Checkpoint]:
         """Whole checkpoints, oldest first; folders without a manifest are remains and do not count."""
@@ -109,80 +126,79 @@ class Checkpoints:
         return self.all()[-1] if self.all() else None
 
     def save(self, state: TrainState) -> None:
-        """Save `state`, then forget the oldest; all ranks together.
+        """Save `state`, then forget the oldest; all ranks together. The save before is waited for.
 
         Raises:
-            InputError: the disk is full; what was there before is untouched.
+            InputError: the disk is full, for this save or the one before; what was there before is untouched.
         """
+        self.wait()
         final = self.folder / f"step_{state.step:08d}"
-        if (final / MANIFEST).is_file():
+        if not self.writes or (final / MANIFEST).is_file():
             return
-        saved = Saved.of(state)
-        if not self.writes:
-            return
-        aside = self.folder / f".writing_{final.name}"
-        for remains in self.folder.glob(".writing_*"):
-            shutil.rmtree(remains, ignore_errors=True)
+        self._attempts += 1
+        saved = Saved.of(state, main=self.writers.rank == 0)
+        saving = Saving(final, self._attempts, self.writers, self._snapshot.arrived)
+        if self.background:
+            copied = saved.copied(self._snapshot)
+            self._under_way = Background(saving, lambda: self._carry_out(saving, copied))
+        else:
+            self._carry_out(saving, saved)
+
+    def wait(self) -> None:
+        """Wait for the save under way, if there is one. Raises InputError as `save` does."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.wait()
+        elif issubclass(kind, Exception) and self._under_way is not None:
+            self._under_way.saving.hurry()
+            with suppress(Exception):  # what ends the run is told, not what follows from it
+                self.wait()
+
+    def _carry_out(self, saving: Saving, saved: Saved) -> None:
+        saving.run(saved)
+        if self.writers.rank == 0:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Remove the oldest. Each is first renamed: half of one would look like a damaged checkpoint."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write(aside, saved)
-            shutil.rmtree(final, ignore_errors=True)
-            aside.rename(final)
-            sync(self.folder)
+            for old in self.all()[: -self.keep]:
+                if not self.keep_every or old.step % self.keep_every:
+                    gone = old.path.rename(self.folder / f"{ASIDE}{old.path.name}_forgotten")
+                    shutil.rmtree(gone, ignore_errors=True)  # what stays, the next save sweeps up
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            remedy = "No checkpoint was harmed; start the same command again to go on from the last one."
-            raise disk_refusal(error, self.folder, remedy) from error
-        for old in self.all()[: -self.keep]:
-            if not self.keep_every or old.step % self.keep_every:
-                shutil.rmtree(old.path)
+            raise disk_refusal(error, self.folder, "The newest checkpoint is whole.") from error
 
 
-class Saved(NamedTuple):
-    """What a checkpoint holds, in whole tensors.
+class Background:
+    """A save that goes on in a thread, which ends with the process.
 
-    Attributes:
-        module: weights and buffers.
-        average: of the weights.
-        optimizer: its state.
-        progress: steps, seconds and the place in the data.
+    Args:
+        saving: what is saved.
+        work: does it.
     """
 
-    module: Mapping[str, Tensor]
-    average: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any]
-    progress: Mapping[str, Any]
+    def __init__(self, saving: Saving, work: Callable[[], None]) -> None:
+        self.saving, self._work = saving, work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="saving", daemon=True)
+        self._thread.start()
 
-    @classmethod
-    def of(cls, state: TrainState) -> "Saved":
-        """All of a state, for the main rank; all ranks together, for each may hold a part of it."""
-        own = {name: v for name, v in state.module.state_dict().items() if name not in state.borrowed}
-        weights = state.ema.weights
-        own |= weights.joined(weights.pieces())
-        progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
-        return cls(own, state.ema.whole(), state.stepper.optimizer_state(), progress)
+    def result(self) -> None:
+        """Wait for the end of it. Raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
-
-def write(folder: Path, saved: Saved) -> None:
-    """Write every file of a checkpoint, flushed to disk, the manifest last."""
-    folder.mkdir()
-    save_tensors(saved.module, folder / "model.safetensors")
-    save_tensors(saved.average, folder / "ema.safetensors")
-    try:
-        torch.save(dict(saved.optimizer), folder / "optimizer.pt")
-    except RuntimeError as error:  # torch's writer hides which error of the system it met
-        full = shutil.disk_usage(folder).free < 2**20
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-    (folder / "progress.json").write_text(json.dumps(saved.progress, indent=1))
-    seal(folder, saved.progress["step"])
-
-
-def seal(folder: Path, step: int) -> None:
-    """Flush every file of a checkpoint to disk, and state them all in its manifest."""
-    names = sorted(p.name for p in folder.iterdir())
-    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest(folder / n)} for n in names}
-    for name in names:
-        sync(folder / name)
-    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1))
-    sync(folder / MANIFEST)
-    sync(folder)
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from vdit.parallel.weights import Weights
 from vdit.types import InputError
+from vdit.weights.slices import Slice
+from vdit.weights.source import Entry
 
 __all__ = ["EMA"]
 
@@ -40,13 +42,21 @@ class EMA:
         torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
-        """Put back an average of whole weights saved earlier. Raises KeyError on names that do not match."""
+        """Put back an average of whole weights saved earlier; each is asked for once.
+
+        Raises:
+            KeyError: a name is not there.
+        """
         for name, value in self.average.items():
             value.copy_(self.weights.piece(name, average[name]))
 
-    def whole(self) -> dict[str, Tensor]:
-        """The average of whole weights, for the main rank; all ranks together."""
-        return self.weights.joined(self.average)
+    def entries(self) -> dict[str, Entry]:
+        """What the average of whole weights is."""
+        return {name: Entry(entry.shape, torch.float32) for name, entry in self.weights.entries().items()}
+
+    def slices(self) -> list[Slice]:
+        """What this rank saves of it; not copies."""
+        return self.weights.slices(self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -43,6 +43,8 @@ class Loop:
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
+        background: whether training goes on while a checkpoint is written, from a copy of all of it in the
+            memory of the CPU.
         leap: deviations above the last steps from which a loss is told and its clips are written down; 0
             looks for none.
     """
@@ -55,6 +57,7 @@ class Loop:
     save_every: int = 500
     keep: int = 2
     keep_every: int = 0
+    background: bool = True
     leap: float = 8.0
 
     def __post_init__(self) -> None:
@@ -109,7 +112,7 @@ def fit(
     for hook in hooks:
         hook.start(state)
     try:
-        with Requests(checkpoints.folder.parent, looks=engine.main) as requests, engine.watchdog:
+        with Requests(checkpoints.folder.parent, looks=engine.main) as requests, checkpoints, engine.watchdog:
             while state.step < loop.steps:
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)

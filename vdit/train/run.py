@@ -1,10 +1,13 @@
 """One training run, from its parts to its last checkpoint."""
 
+import secrets
+
 from torch import nn
 
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of, parts_of
 from vdit.data.sources import VideoSource
+from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
@@ -13,6 +16,7 @@ from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
+from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
 from vdit.train.task import Session, Task, Work
@@ -53,7 +57,9 @@ def train(
     if engine.main and not dry:
         folder.claim(config, recorded)
     engine.barrier()
-    checkpoints = Checkpoints(folder.checkpoints, loop.keep, engine.main, loop.keep_every)
+    checkpoints = Checkpoints(
+        folder.checkpoints, loop.keep, loop.keep_every, writers_of(engine), loop.background
+    )
     latest = checkpoints.latest()
     if latest is not None:
         if latest.step >= loop.steps:
@@ -81,6 +87,12 @@ def train(
     if stopped:
         console.print(f"stopped by {stopped} after step {state.step}; the same command goes on from there")
     return stopped
+
+
+def writers_of(engine: Engine) -> Writers:
+    """All processes of this session, which write its checkpoints together."""
+    session = engine.gathered([secrets.token_hex(4)])[0]
+    return Writers(engine.mesh.rank, engine.mesh.world, session, engine.parallel.timeout)
 
 
 def tell_sources(session: Session) -> None:

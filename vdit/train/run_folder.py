@@ -25,6 +25,7 @@ CARRIED_OUT = (
     "loop.save_every",
     "loop.keep",
     "loop.keep_every",
+    "loop.background",
     "loop.leap",
 )
 """What a configuration says of how a run is carried out, which what it learns does not depend on."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vdit.types import InputError
+from vdit.weights.source import open_weights
 
 __all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync"]
 
@@ -41,7 +42,7 @@ def save_tensors(
 
 
 def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()) -> None:
-    """Load safetensors into a module, exactly.
+    """Load safetensors into a module, exactly, one tensor at a time.
 
     Args:
         module: takes them.
@@ -51,16 +52,18 @@ def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()
     Raises:
         InputError: the file is missing or unreadable, or its names or shapes are not the module's.
     """
-    weights = read_tensors(file)
+    source = open_weights(file)
+    weights = source.shapes()
     own = {name: value for name, value in module.state_dict().items() if name not in borrowed}
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape)
+    shapes = sorted(n for n in own.keys() & weights.keys() if tuple(own[n].shape) != weights[n])
     if missing or extra or shapes:
         raise InputError(
             f"{file} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, "
             f"of another shape {shapes[:5]} ({len(missing)}, {len(extra)} and {len(shapes)} in all)"
         )
-    module.load_state_dict(weights, strict=not borrowed)
+    for name, value in own.items():
+        value.copy_(source.tensor(name))
 
 
 def digest(file: Path) -> str:

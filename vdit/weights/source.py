@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vdit.types import InputError
 
-__all__ = ["Entry", "WeightSource", "open_weights"]
+__all__ = ["Entry", "Tensors", "WeightSource", "open_weights"]
 
 _NESTS = ("module", "state_dict", "model")
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt"}
@@ -71,6 +71,22 @@ class WeightSource(ABC):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by its name."""
         return {name: entry.shape for name, entry in self.entries().items()}
+
+
+class Tensors(Mapping[str, Tensor]):
+    """The tensors of a source by their names, each read when it is asked for and not kept."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._source.tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.entries())
+
+    def __len__(self) -> int:
+        return len(self._source.entries())
 
 
 class _Safetensors(WeightSource):

@@ -1,0 +1,235 @@
+"""One checkpoint on its way to the disk: every process writes its own part, the main one makes it whole.
+
+Processes talk through files alone, in a folder that all of them see, so all of this may run in a thread
+beside training. One that is done leaves a marker; the main one then states every file in the manifest and
+renames the folder into place. One that fails leaves a note of what it met, which ends the save for all.
+"""
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vdit.train.snapshot import Snapshot
+from vdit.train.state import TrainState
+from vdit.types import InputError
+from vdit.weights.files import digest, disk_refusal, sync
+from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
+from vdit.weights.source import Entry
+
+__all__ = ["ASIDE", "MANIFEST", "Part", "Saved", "Saving", "Writers", "seal"]
+
+MANIFEST = "manifest.json"
+ASIDE = ".writing_"
+"""How names of what is not yet a checkpoint, or no longer one, begin."""
+
+DONE = "done_"
+"""How markers of processes whose part is on the disk begin."""
+
+REMEDY = "No checkpoint was harmed; start the same command again to go on from the last one."
+
+LOOK_EVERY = 0.02
+"""Seconds between looks for what another process leaves."""
+
+HURRIED = 30.0
+"""Seconds that a process which ends with an error waits for the parts of others."""
+
+
+@dataclass(frozen=True)
+class Writers:
+    """Who writes a checkpoint together.
+
+    Attributes:
+        rank: of this process; 0 makes the checkpoint whole.
+        world: how many they are.
+        session: a word that they all have and no earlier session had: a drawn one, given to several.
+        patience: seconds that one waits for others after its own part.
+    """
+
+    rank: int = 0
+    world: int = 1
+    session: str = field(default_factory=partial(secrets.token_hex, 4))
+    patience: float = 1800.0
+
+
+class Part(NamedTuple):
+    """What this process writes of a file.
+
+    Attributes:
+        entries: every tensor of the whole file.
+        slices: its own of them.
+    """
+
+    entries: Mapping[str, Entry]
+    slices: Sequence[Slice]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds, as far as this process has it.
+
+    Attributes:
+        tensors: files of tensors by name.
+        values: files of plain values by name; the same on every process.
+        step: steps done.
+    """
+
+    tensors: Mapping[str, Part]
+    values: Mapping[str, Any]
+    step: int
+
+    @classmethod
+    def of(cls, state: TrainState, main: bool) -> "Saved":
+        """A state as it is; nothing is copied."""
+        weights, optimizer = state.ema.weights, state.stepper.optimizer_state()
+        trained = weights.entries()
+        kept = state.module.state_dict()
+        rest = {n: v for n, v in kept.items() if n not in trained and n not in state.borrowed}
+        entries = {name: entry_of(value) for name, value in rest.items()} | trained
+        slices = [whole_slice(name, value) for name, value in rest.items()] if main else []
+        tensors = {
+            "model.safetensors": Part(entries, slices + weights.slices(weights.pieces())),
+            "ema.safetensors": Part(state.ema.entries(), state.ema.slices()),
+            "optimizer.safetensors": Part(optimizer.entries, optimizer.slices),
+        }
+        progress = {"step": state.step, "seconds": state.seconds, "position": dict(state.position)}
+        return cls(tensors, {"optimizer.json": optimizer.settings, "progress.json": progress}, state.step)
+
+    def copied(self, snapshot: Snapshot) -> "Saved":
+        """The same, whatever becomes of the state."""
+        snapshot.begin()
+        copies = {n: Part(p.entries, snapshot.copied(p.slices)) for n, p in self.tensors.items()}
+        return replace(self, tensors=copies)
+
+
+@dataclass
+class Saving:
+    """A checkpoint that is being written.
+
+    Attributes:
+        final: the folder it becomes.
+        attempt: counts the saves of this session, the same on every process.
+        writers: who they are.
+        ready: called before anything is written; it returns when the tensors can be read.
+    """
+
+    final: Path
+    attempt: int
+    writers: Writers
+    ready: Callable[[], None] = lambda: None
+    _deadline: float = field(default=float("inf"), init=False)
+
+    @property
+    def aside(self) -> Path:
+        """Where it is written."""
+        return self.final.with_name(f"{ASIDE}{self.final.name}_{self.writers.session}_{self.attempt}")
+
+    def run(self, saved: Saved) -> None:
+        """Write this process's part; return when the checkpoint is whole.
+
+        Raises:
+            InputError: the disk is full, or refuses something else, to this process or another; one that is
+                not done in time. What was there before is untouched.
+        """
+        try:
+            self._write(saved)
+            self._complete(saved) if self._main else self._follow()
+        except OSError as error:
+            refusal = disk_refusal(error, self.final.parent, REMEDY)
+            self._give_up(refusal)
+            raise refusal from error
+        except Exception as error:
+            self._give_up(error)
+            raise
+
+    def hurry(self) -> None:
+        """Wait for others for little longer: this process ends with an error, and they may have, too."""
+        self._deadline = min(self._deadline, time.monotonic() + HURRIED)
+
+    @property
+    def _note(self) -> Path:
+        """What a process that failed leaves: beside the folder, which the main one removes."""
+        return self.aside.with_name(f"{self.aside.name}.failed")
+
+    @property
+    def _main(self) -> bool:
+        return self.writers.rank == 0
+
+    def _write(self, saved: Saved) -> None:
+        if self._main:
+            sweep(self.final.parent, self.aside.name)
+        self.aside.mkdir(parents=True, exist_ok=True)
+        self.ready()
+        for name, part in saved.tensors.items():
+            if part.slices or self._main:
+                Layout(part.entries).write(self.aside / name, part.slices, header=self._main)
+
+    def _complete(self, saved: Saved) -> None:
+        """Wait for the parts of others, and put the whole in its place."""
+        for name, value in saved.values.items():
+            (self.aside / name).write_text(json.dumps(value, indent=1))
+        done = {rank: self.aside / f"{DONE}{rank}" for rank in range(1, self.writers.world)}
+        self._wait(lambda: [rank for rank, marker in done.items() if not marker.is_file()])
+        for marker in done.values():
+            marker.unlink()
+        seal(self.aside, saved.step)
+        shutil.rmtree(self.final, ignore_errors=True)  # without a manifest it is no checkpoint
+        self.aside.rename(self.final)
+        sync(self.final.parent)
+
+    def _follow(self) -> None:
+        """Say that this part is there, and wait for the whole."""
+        (self.aside / f"{DONE}{self.writers.rank}").touch()
+        self._wait(lambda: [] if (self.final / MANIFEST).is_file() else [0])
+
+    def _wait(self, missing: Callable[[], Sequence[int]]) -> None:
+        """Until no rank is missing. Raises InputError if one leaves a note, or is not done in time."""
+        self._deadline = min(self._deadline, time.monotonic() + self.writers.patience)
+        while late := missing():
+            if self._note.is_file():
+                raise InputError(self._note.read_text())
+            if time.monotonic() > self._deadline:
+                ranks = ", ".join(map(str, late))
+                raise InputError(
+                    f"{self.aside} is not complete: rank {self.writers.rank} waited for rank {ranks} in "
+                    f"vain. Look at its messages, and whether all processes see {self.final.parent}. {REMEDY}"
+                )
+            time.sleep(LOOK_EVERY)
+
+    def _give_up(self, error: Exception) -> None:
+        """Leave a note for the others, and nothing else."""
+        if self.writers.world > 1 and not self._note.exists():
+            draft = self._note.with_suffix(f".failing_{self.writers.rank}")
+            with suppress(OSError):  # where not even this can be written, the others lose their patience
+                draft.write_text(f"rank {self.writers.rank} could not save its part: {error}")
+                draft.rename(self._note)
+        if self._main:
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def sweep(folder: Path, current: str) -> None:
+    """Remove what killed and failed saves left, all but what belongs to the current one."""
+    for remains in folder.glob(f"{ASIDE}*"):
+        if remains.name.startswith(current):
+            continue
+        if remains.is_dir():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
+
+
+def seal(folder: Path, step: int) -> None:
+    """Flush every file of a checkpoint to disk, and state them all in its manifest."""
+    names = sorted(p.name for p in folder.iterdir())
+    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest(folder / n)} for n in names}
+    for name in names:
+        sync(folder / name)
+    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1))
+    sync(folder / MANIFEST)
+    sync(folder)
