@@ -63,6 +63,33 @@ def test_a_codec_run_that_is_killed_ends_as_if_it_had_not_been(codec_run, codec_
     assert final_weights(run) == final_weights(codec_run)
 
 
+def test_a_run_that_is_killed_in_the_middle_of_a_save_ends_as_if_it_had_not_been(
+    codec_run, codec_config, begin, finish
+):
+    """A save goes on beside the steps; a kill leaves it half written, and the next session sweeps it up."""
+    run, met = codec_run.with_name("codec_killed_saving"), 0
+    for _ in range(6):
+        process = begin(codec_config, run)
+        reached = last_step(run)
+        while process.poll() is None and (last_step(run) <= reached or not saving(run)):
+            time.sleep(0.0005)
+        process.kill()
+        process.communicate()
+        met += bool(saving(run))
+        if met or last_step(run) > 16:
+            break
+    assert met
+    assert 0 < last_step(run) < 24
+    finish(begin(codec_config, run))
+    assert final_weights(run) == final_weights(codec_run)
+
+
+def saving(run: Path) -> list[Path]:
+    """Checkpoints of a run that are not whole yet."""
+    folders = (run / "checkpoints").glob(".writing_step_*")
+    return [folder for folder in folders if not folder.name.endswith("forgotten")]
+
+
 def test_an_adversarial_run_that_is_killed_and_loses_its_start_ends_as_if_it_had_not(
     adversarial_config, codec_run, begin, finish, tmp_path: Path
 ):

@@ -2,8 +2,10 @@ import errno
 import json
 import resource
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
+from threading import Event
 
 import pytest
 import torch
@@ -275,3 +277,102 @@ def test_the_manifest_states_every_file(new_state, tmp_path: Path):
     manifest = json.loads((tmp_path / "step_00000001/manifest.json").read_text())
     assert manifest["step"] == 1
     assert sorted(manifest["files"]) == sorted(set(FILES) - {"manifest.json"})
+
+
+def restored(checkpoint: Checkpoint | None, new_state, snapshot) -> dict[str, torch.Tensor]:
+    assert checkpoint is not None
+    put_back(checkpoint, other := new_state())
+    return snapshot(other)
+
+
+def test_training_goes_on_while_what_was_there_is_written(
+    new_state, snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The thread is held before its first byte; the weights, moments and averages that it writes move on."""
+    checkpoints, go = Checkpoints(tmp_path, keep=1, background=True), Event()
+    state = advance(new_state())
+    before = snapshot(state)
+    monkeypatch.setattr("vdit.train.saving.sweep", lambda *_: go.wait(20))
+    checkpoints.save(state)
+    moved = snapshot(advance(state, 2))
+    assert not any(torch.equal(moved[name], before[name]) for name in before)
+    assert checkpoints.all() == []
+    go.set()
+    checkpoints.wait()
+    assert equal(restored(checkpoints.latest(), new_state, snapshot), before)
+    assert checkpoints.all()[0].step == 1
+
+
+def test_two_saves_in_a_row_are_both_right_and_share_their_memory(
+    new_state, snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second copies nothing before the first is on the disk. Blocks are so small that slices are cut."""
+    monkeypatch.setattr("vdit.train.snapshot.BLOCK", 40)
+    checkpoints, state = Checkpoints(tmp_path, keep=9, background=True), new_state()
+    expected, blocks = [], set()
+    for _ in range(4):
+        checkpoints.save(advance(state))
+        expected.append(snapshot(state))
+        blocks.add(tuple(block.data_ptr() for block in checkpoints._snapshot._blocks))
+    checkpoints.wait()
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [1, 2, 3, 4]
+    assert len(blocks) == 1
+    assert len(next(iter(blocks))) > 10
+    for checkpoint, there in zip(checkpoints.all(), expected, strict=True):
+        assert equal(restored(checkpoint, new_state, snapshot), there)
+
+
+def test_what_a_background_save_met_is_told_at_the_next_one(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoints, state = Checkpoints(tmp_path, keep=1, background=True), advance(new_state())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        checkpoints.save(state)
+        with pytest.raises(InputError, match=r"the disk is full: .*No checkpoint was harmed"):
+            checkpoints.save(advance(state))
+    assert list(tmp_path.iterdir()) == []
+    saved(checkpoints, state)
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]
+
+
+@pytest.mark.parametrize("leaves", [None, ValueError, KeyboardInterrupt])
+def test_leaving_waits_for_a_save_unless_it_is_interrupted(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: type[BaseException] | None
+):
+    checkpoints, go = Checkpoints(tmp_path, keep=1, background=True), Event()
+    monkeypatch.setattr(
+        "vdit.train.saving.sweep", lambda *_: go.wait(0.2 if leaves in (None, ValueError) else 20)
+    )
+    with nullcontext() if leaves is None else pytest.raises(leaves), checkpoints:
+        checkpoints.save(advance(new_state()))
+        if leaves is not None:
+            raise leaves
+    assert len(checkpoints.all()) == (leaves is not KeyboardInterrupt)
+    go.set()
+    checkpoints.wait()
+
+
+def test_an_old_checkpoint_is_forgotten_as_a_whole(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A kill between its files leaves none that looks like a damaged one."""
+    checkpoints, state = Checkpoints(tmp_path, keep=1), new_state()
+    checkpoints.save(advance(state))
+
+    def half(folder: Path, **_: object) -> None:
+        if folder.is_dir():
+            (folder / "model.safetensors").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vdit.train.checkpoint.shutil.rmtree", half)
+        with pytest.raises(Killed):
+            checkpoints.save(advance(state))
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]
+    checkpoints.save(advance(state))
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000003"]

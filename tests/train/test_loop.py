@@ -158,10 +158,13 @@ def test_a_gradient_that_is_not_a_number_stops_as_well(engine, loader, new_state
     assert said.count("clip-") == 4
 
 
-def test_a_signal_ends_the_step_saves_and_leaves(engine, loader, step, new_state, snapshot, tmp_path: Path):
+@pytest.mark.parametrize("background", [False, True])
+def test_a_signal_ends_the_step_saves_and_leaves(
+    engine, loader, step, new_state, snapshot, tmp_path: Path, background: bool
+):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     watch = Watch(then=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 3 else None)
-    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=1)
+    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=1, background=background)
     with loader(4) as batches:
         loop = Loop(steps=9, batch=4)
         left = fit(state, step, batches, engine, checkpoints, [watch], loop, OPTIM, 0)
@@ -216,9 +219,12 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_going_on_from_a_checkpoint_is_going_on(engine, loader, step, new_state, snapshot, tmp_path: Path):
+@pytest.mark.parametrize("background", [False, True])
+def test_going_on_from_a_checkpoint_is_going_on(
+    engine, loader, step, new_state, snapshot, tmp_path: Path, background: bool
+):
     def session(steps: int, restore: bool) -> TrainState:
-        state, checkpoints = new_state(), Checkpoints(tmp_path / "b", keep=1)
+        state, checkpoints = new_state(), Checkpoints(tmp_path / "b", keep=1, background=background)
         with loader(3) as batches:
             if restore and (latest := checkpoints.latest()):
                 latest.load(state.module)

@@ -92,7 +92,7 @@ def train(
 def writers_of(engine: Engine) -> Writers:
     """All processes of this session, which write its checkpoints together."""
     session = engine.gathered([secrets.token_hex(4)])[0]
-    return Writers(engine.mesh.rank, engine.mesh.world, session, engine.parallel.timeout)
+    return Writers(engine.mesh.rank, engine.mesh.world, session)
 
 
 def tell_sources(session: Session) -> None:
