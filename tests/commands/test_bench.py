@@ -1,5 +1,6 @@
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,20 @@ def test_options_that_cannot_be_used_are_refused(arguments: list[str], told: str
 def test_a_codec_configuration_is_refused(tiny_runs):
     with pytest.raises(InputError, match="trains a codec"):
         bench(["step", "--config", str(tiny_runs.codec_config)])
+
+
+def test_saves_are_timed_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert bench(["save", "--mb", "40", "--pairs", "2", "--folder", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    found = re.search(
+        r"of (\d+) MB, cpu, 2 pairs: training waits ([\d.]+) ms .* and ([\d.]+) ms .* after ([\d.]+)", printed
+    )
+    assert found
+    size, blocked, waited, whole = map(float, found.groups())
+    assert 25 < size <= 40
+    assert blocked < waited
+    assert blocked < whole
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

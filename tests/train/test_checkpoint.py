@@ -376,3 +376,16 @@ def test_an_old_checkpoint_is_forgotten_as_a_whole(
     assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]
     checkpoints.save(advance(state))
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000003"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_for_training(new_state, tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(advance(new_state()))
+    latest = checkpoints.latest()
+    assert latest is not None
+    latest.require_state()
+    (latest.path / "optimizer.json").rename(latest.path / "optimizer.pt")
+    with pytest.raises(
+        InputError, match=r"step_00000001 has its optimiser in optimizer.pt, as earlier versions"
+    ):
+        latest.require_state()

@@ -7,6 +7,7 @@
     python -m vdit bench wan
     python -m vdit bench speed --shape 1.3b --compile
     python -m vdit bench import --gib 3
+    python -m vdit bench save --mb 300
 
 `step` compares turns of the training loop (data, noise, checks, clipping, averaging) with the bare
 forward, backward and optimiser step of the same module. Random latents stand for clips and random tokens
@@ -14,7 +15,8 @@ for a text model, so nothing needs to be trained or downloaded.
 
 `codec` compares the Wan autoencoder with that of diffusers: same weights, same clips, in turns. `wan` does so
 with the Wan transformer: forward, forward and backward, sampling, and the bytes kept for a backward. `speed`
-trains one of Wan's shapes on an accelerator; `import` measures the memory of taking in a made-up release.
+trains one of Wan's shapes on an accelerator; `import` measures the memory of taking in a made-up release;
+`save` tells how long training waits for a checkpoint, written in the background and not.
 """
 
 import statistics
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if getattr(options, "pairs", 2) < 2:
         raise InputError(f"--pairs is {options.pairs}, but must be at least 2 to tell the spread")
-    {"step": _step, "codec": _codec, "wan": _wan, "speed": _speed, "import": _import}[options.what](options)
+    kinds = {"step": _step, "codec": _codec, "wan": _wan, "speed": _speed, "import": _import, "save": _save}
+    kinds[options.what](options)
     return 0
 
 
@@ -66,6 +69,11 @@ def _parser() -> ArgumentParser:
     take_in = kinds.add_parser("import", help="memory of taking in a release, in shards")
     take_in.add_argument("--gib", type=float, default=3.0, help="size of its transformer; twice that on disk")
     take_in.add_argument("--folder", help="where it is made, and removed again; default: a temporary folder")
+    save = kinds.add_parser("save", help="how long training waits for a checkpoint")
+    save.add_argument("--mb", type=float, default=300.0, help="of weights, average and moments")
+    save.add_argument("--pairs", type=int, default=5, help="of saves, one of each kind")
+    save.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    save.add_argument("--folder", default=".", help="where checkpoints are written, and removed again")
     return parser
 
 
@@ -182,6 +190,32 @@ def _import(options: Namespace) -> None:
             f"{what}: {peak / gib:.2f} GiB resident at most, {peak / found.model:.2f} of the model",
             highlight=False,
         )
+
+
+def _save(options: Namespace) -> None:
+    import tempfile
+
+    from rich.console import Console
+
+    from vdit.commands.save_race import SaveRace
+    from vdit.progress import StageBars
+
+    if not options.mb > 0:
+        raise InputError(f"--mb is {options.mb}, but must be above 0")
+    console = Console()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, StageBars(console) as bars:
+        race = SaveRace(Path(folder) / "checkpoints", int(options.mb * 1e6), options.device)
+        waited, whole = race.run(options.pairs, partial(bars.show, "pairs of saves"))
+    low, high = waited.interval
+    console.print(
+        f"a checkpoint of {race.size / 1e6:.0f} MB, {race.device}, {options.pairs} pairs: training waits "
+        f"{1000 * statistics.median(waited.full):.1f} ms for one in the background and "
+        f"{1000 * statistics.median(waited.bare):.1f} ms for one that is waited for, "
+        f"{100 * waited.ratio:.1f}% ({100 * low:.1f} to {100 * high:.1f}); "
+        f"the former is whole after {1000 * statistics.median(whole.full):.1f} ms",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _speed(options: Namespace) -> None:

@@ -67,9 +67,14 @@ class Checkpoint:
                 )
 
     def require_state(self) -> None:
-        """Refuse one that was given to others without what training goes on from. Raises InputError."""
+        """Refuse one without what training goes on from: given to others, or old. Raises InputError."""
         if not self.weights.is_file():
             raise InputError(f"{self.path} is for sampling: it holds nothing to go on training with")
+        if (self.path / "optimizer.pt").is_file():
+            raise InputError(
+                f"{self.path} has its optimiser in optimizer.pt, as earlier versions of vdit wrote it: go on "
+                "with the version that began the run, or give another --out"
+            )
 
     def load(self, module: nn.Module, borrowed: Set[str] = frozenset()) -> None:
         """Put the weights back, before a module is set up. Raises InputError if a file is damaged."""

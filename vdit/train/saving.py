@@ -142,6 +142,8 @@ class Saving:
             self._write(saved)
             self._complete(saved) if self._main else self._follow()
         except OSError as error:
+            if self._note.is_file():  # another failed before, and the main one has removed the folder
+                raise InputError(self._note.read_text()) from error
             refusal = disk_refusal(error, self.final.parent, REMEDY)
             self._give_up(refusal)
             raise refusal from error
