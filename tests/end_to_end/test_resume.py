@@ -1,6 +1,7 @@
 """A run that is killed again and again ends with the very weights of one that was left alone."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -82,6 +83,27 @@ def test_a_run_that_is_killed_in_the_middle_of_a_save_ends_as_if_it_had_not_been
     assert 0 < last_step(run) < 24
     finish(begin(codec_config, run))
     assert final_weights(run) == final_weights(codec_run)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_weights_and_are_killed_in_a_save_end_as_if_they_had_not_been(
+    flow_config, begin, finish, tmp_path: Path
+):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    options = ["--optim.muon", "null", "--parallel.devices", "2", "--parallel.strategy", "zero3"]
+    finish(begin(flow_config, tmp_path / "whole", *options))
+    run = tmp_path / "killed"
+    process = begin(flow_config, run, *options)
+    while process.poll() is None and (last_step(run) < 2 or not saving(run)):
+        time.sleep(0.0005)
+    others = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    for other in others:
+        os.kill(int(other), signal.SIGKILL)
+    process.communicate()
+    assert 0 < last_step(run) < 40
+    finish(begin(flow_config, run, *options))
+    assert final_weights(run) == final_weights(tmp_path / "whole")
 
 
 def saving(run: Path) -> list[Path]:
