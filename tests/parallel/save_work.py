@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from zero_work import CLIPS, LIMIT, OPTIM, error, model
 
+from vdit.parallel.agreement import Agreement
 from vdit.parallel.optimizer_state import parted
 from vdit.parallel.weights import WholeWeights
 from vdit.parallel.zero import ZeroStepper
@@ -62,7 +63,8 @@ def trained(stage: int) -> TrainState:
 
 
 def writers() -> Writers:
-    return Writers(dist.get_rank(), dist.get_world_size(), "test", patience=60)
+    world = dist.get_world_size()
+    return Writers(dist.get_rank(), world, "test", Agreement(world), patience=60)
 
 
 def saved(state: TrainState, folder: Path, background: bool) -> Checkpoint:

@@ -28,7 +28,7 @@ def part_of(rank: int, step: int = 4) -> Saved:
 
 def begun(folder: Path, attempt: int = 1, session: str = "s", patience: float = 20.0) -> list[Saving]:
     return [
-        Saving(folder / "step_00000004", attempt, Writers(rank, WORLD, session, patience))
+        Saving(folder / "step_00000004", attempt, Writers(rank, WORLD, session, patience=patience))
         for rank in range(WORLD)
     ]
 

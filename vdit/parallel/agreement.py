@@ -30,6 +30,13 @@ class Agreement:
         self._under_way = dist.all_reduce(self._value, dist.ReduceOp.MAX, self._group, async_op=True)
         return before
 
+    def now(self, value: int) -> int:
+        """Give this rank's value, and wait for those of all others. Raises RuntimeError if one has gone."""
+        if self._group is None:
+            return value
+        self.highest(value)
+        return self.settled()
+
     def settled(self) -> int:
         """The highest of the last call's values; 0 before the first. It waits for ranks that are behind."""
         if self._under_way is not None:

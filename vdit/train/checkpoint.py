@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import nn
 
-from vdit.train.saving import ASIDE, MANIFEST, Saved, Saving, Writers
+from vdit.train.saving import ASIDE, LOOK_EVERY, MANIFEST, Saved, Saving, Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
@@ -102,7 +102,7 @@ class Checkpoints:
         keep: how many of the newest to keep.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
         writers: who writes them together.
-        background: whether a save goes on in a thread, of a copy, while training goes on.
+        background: whether a save goes on, of a copy, while training goes on.
         writes: whether anything is written at all.
     """
 
@@ -142,29 +142,48 @@ class Checkpoints:
             return
         self._attempts += 1
         saved = Saved.of(state, main=self.writers.rank == 0)
-        saving = Saving(final, self._attempts, self.writers, self._snapshot.arrived)
         if self.background:
-            copied = saved.copied(self._snapshot)
-            self._under_way = Background(saving, lambda: self._carry_out(saving, copied))
-        else:
-            self._carry_out(saving, saved)
+            saved = saved.copied(self._snapshot)
+        saving = Saving(final, self._attempts, self.writers, self._snapshot.arrived)
+        self._under_way = Background(saving, lambda: self._carry_out(saving, saved))
+        if not self.background:
+            self.wait()
 
     def wait(self) -> None:
-        """Wait for the save under way, if there is one. Raises InputError as `save` does."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            under_way.result()
+        """Wait for the save under way, if there is one; all ranks together.
+
+        Raises:
+            InputError: as `save` does.
+            RuntimeError: another process has gone.
+        """
+        while self._under_way is not None and self.writers.agreement.now(self._under_way.goes_on):
+            self._under_way.join(LOOK_EVERY)
+        self._settle()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.wait()
-        elif issubclass(kind, Exception) and self._under_way is not None:
+        try:
+            if kind is None:
+                self.wait()
+        except Exception:
+            self._leave()
+            raise
+        if kind is not None and issubclass(kind, Exception):
+            self._leave()
+
+    def _leave(self) -> None:
+        """Bring the save under way to its end if that can be: others may have gone."""
+        if self._under_way is not None:
             self._under_way.saving.hurry()
             with suppress(Exception):  # what ends the run is told, not what follows from it
-                self.wait()
+                self._settle()
+
+    def _settle(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
 
     def _carry_out(self, saving: Saving, saved: Saved) -> None:
         saving.run(saved)
@@ -183,7 +202,7 @@ class Checkpoints:
 
 
 class Background:
-    """A save that goes on in a thread, which ends with the process.
+    """A save in a thread, which ends with the process: so whoever waits for it can look at other things too.
 
     Args:
         saving: what is saved.
@@ -195,6 +214,15 @@ class Background:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="saving", daemon=True)
         self._thread.start()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not come to its end."""
+        return self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of it, for so long at most."""
+        self._thread.join(seconds)
 
     def result(self) -> None:
         """Wait for the end of it. Raises what it raised."""

@@ -7,6 +7,7 @@ from torch import nn
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of, parts_of
 from vdit.data.sources import VideoSource
+from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
@@ -92,7 +93,7 @@ def train(
 def writers_of(engine: Engine) -> Writers:
     """All processes of this session, which write its checkpoints together."""
     session = engine.gathered([secrets.token_hex(4)])[0]
-    return Writers(engine.mesh.rank, engine.mesh.world, session)
+    return Writers(engine.mesh.rank, engine.mesh.world, session, Agreement(engine.mesh.world))
 
 
 def tell_sources(session: Session) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vdit.parallel.agreement import Agreement
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
@@ -23,7 +24,7 @@ from vdit.weights.files import digest, disk_refusal, sync
 from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
 from vdit.weights.source import Entry
 
-__all__ = ["ASIDE", "MANIFEST", "Part", "Saved", "Saving", "Writers", "seal"]
+__all__ = ["ASIDE", "LOOK_EVERY", "MANIFEST", "Part", "Saved", "Saving", "Writers", "seal"]
 
 MANIFEST = "manifest.json"
 ASIDE = ".writing_"
@@ -37,7 +38,7 @@ REMEDY = "No checkpoint was harmed; start the same command again to go on from t
 LOOK_EVERY = 0.02
 """Seconds between looks for what another process leaves."""
 
-HURRIED = 30.0
+HURRIED = 20.0
 """Seconds that a process which ends with an error waits for the parts of others."""
 
 
@@ -49,6 +50,7 @@ class Writers:
         rank: of this process; 0 makes the checkpoint whole.
         world: how many they are.
         session: a word that they all have and no earlier session had: a drawn one, given to several.
+        agreement: between them, for nothing else.
         patience: seconds that rank 0 waits for others after its own part. They wait for it twice as long, so
             that the one who knows names who is missing.
     """
@@ -56,6 +58,7 @@ class Writers:
     rank: int = 0
     world: int = 1
     session: str = field(default_factory=partial(secrets.token_hex, 4))
+    agreement: Agreement = field(default_factory=partial(Agreement, 1))
     patience: float = 1800.0
 
 
