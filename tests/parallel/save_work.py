@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from vdit.parallel.agreement import Agreement
 from vdit.parallel.optimizer_state import parted
 from vdit.parallel.weights import WholeWeights
 from vdit.parallel.zero import ZeroStepper
+from vdit.train import saving
 from vdit.train.checkpoint import Checkpoint, Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.optim import build_optimizer
@@ -134,7 +137,7 @@ def bounded(rank: int, world: int, folder: Path) -> None:
 
     def watched(handle: int, data: memoryview, place: int) -> int:
         nonlocal most
-        if len(data) > 2**12:
+        if len(data) > 2**14:
             most = max(most, live_bytes())
         return write(handle, data, place)
 
@@ -144,3 +147,19 @@ def bounded(rank: int, world: int, folder: Path) -> None:
         before, most = live_bytes(), 0
         saved(state, folder / f"{background}", background)
         assert (most - before <= largest) is not background  # a copy of everything is what the thread writes
+
+
+def gone(rank: int, world: int, folder: Path) -> None:
+    """Rank 1 dies in a save; rank 0, which waits for its end and for nothing else, hears of it and leaves."""
+    state = begun(1)
+    saving.HURRIED = 0.5
+    if rank == 1:
+        saving.Layout.write = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
+    checkpoints = Checkpoints(folder / "checkpoints", keep=1, writers=writers(), background=True)
+    since = time.monotonic()
+    try:
+        with checkpoints:
+            checkpoints.save(state)
+    except RuntimeError:
+        assert checkpoints.all() == []
+        (folder / "told").write_text(f"{time.monotonic() - since}")
