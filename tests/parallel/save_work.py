@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import signal
 import time
@@ -142,7 +143,7 @@ def bounded(rank: int, world: int, folder: Path) -> None:
         return write(handle, data, place)
 
     os.pwrite = watched
-    largest = 4 * max(p.ds_numel for p in state.module.parameters())
+    largest = max(4 * math.prod(entry.shape) for entry in state.stepper.weights.entries().values())
     for background in (False, True):
         before, most = live_bytes(), 0
         saved(state, folder / f"{background}", background)

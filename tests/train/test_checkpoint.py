@@ -2,10 +2,11 @@ import errno
 import json
 import resource
 import shutil
+from _thread import interrupt_main
 from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 import torch
@@ -389,3 +390,18 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_for_training(new_state, t
         InputError, match=r"step_00000001 has its optimiser in optimizer.pt, as earlier versions"
     ):
         latest.require_state()
+
+
+def test_a_save_that_training_waits_for_is_given_up_when_interrupted(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What ends a run may put other weights in place, and the thread reads those that are there."""
+    checkpoints, go = Checkpoints(tmp_path, keep=1), Event()
+    monkeypatch.setattr("vdit.train.saving.sweep", lambda *_: go.wait(20))
+    Timer(0.2, interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(advance(new_state()))
+    go.set()
+    with pytest.raises(InputError, match="step_00000001 was given up when the process was interrupted"):
+        checkpoints.wait()
+    assert list(tmp_path.iterdir()) == []

@@ -264,4 +264,4 @@ def test_due(step: int, every: int, expected: bool):
 @pytest.mark.parametrize("name", ["steps", "batch", "accumulate", "keep"])
 def test_counts_below_one_are_refused(name: str):
     with pytest.raises(InputError, match=rf"loop\.{name} is 0, but must be at least 1"):
-        Loop(**({"steps": 1} | {name: 0}))
+        Loop(**({"steps": 1} | {name: 0}))  # pyright: ignore[reportArgumentType]

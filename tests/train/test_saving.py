@@ -58,7 +58,7 @@ def check(folder: Path) -> None:
 
 def test_all_parts_are_there_before_it_is_a_checkpoint(pool, tmp_path: Path):
     savings, late = begun(tmp_path), Event()
-    savings[2].ready = lambda: late.wait(20) and None
+    savings[2].ready = lambda: late.wait(20)
     running = [pool.submit(saving.run, part_of(rank)) for rank, saving in enumerate(savings)]
     with pytest.raises(TimeoutError):
         running[0].result(timeout=0.3)
@@ -88,7 +88,7 @@ def test_one_that_fails_ends_the_save_for_all_with_its_words(pool, tmp_path: Pat
 
 def test_a_fault_of_ours_ends_it_for_all_too(pool, tmp_path: Path):
     savings = begun(tmp_path)
-    savings[1].ready = lambda: 1 / 0  # pyright: ignore
+    savings[1].ready = lambda: 1 / 0
     errors = ended(pool, savings)
     assert isinstance(errors[1], ZeroDivisionError)
     for rank in (0, 2):
@@ -125,7 +125,7 @@ def test_parts_of_a_session_that_was_killed_are_not_taken_for_those_of_this_one(
     left = tmp_path / ".writing_step_00000004_killed_1"
     assert sorted(path.name for path in left.iterdir()) == ["done_1", "done_2"]
     savings, late = begun(tmp_path, session="next"), Event()
-    savings[1].ready = lambda: late.wait(20) and None
+    savings[1].ready = lambda: late.wait(20)
     running = [pool.submit(saving.run, part_of(rank)) for rank, saving in enumerate(savings)]
     with pytest.raises(TimeoutError):
         running[0].result(timeout=0.3)

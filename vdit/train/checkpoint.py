@@ -147,7 +147,11 @@ class Checkpoints:
         saving = Saving(final, self._attempts, self.writers, self._snapshot.arrived)
         self._under_way = Background(saving, lambda: self._carry_out(saving, saved))
         if not self.background:
-            self.wait()
+            try:
+                self.wait()
+            except BaseException:  # a second ctrl-C: the state that the thread reads may now change
+                saving.abandon()
+                raise
 
     def wait(self) -> None:
         """Wait for the save under way, if there is one; all ranks together.
@@ -212,21 +216,21 @@ class Background:
     def __init__(self, saving: Saving, work: Callable[[], None]) -> None:
         self.saving, self._work = saving, work
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="saving", daemon=True)
-        self._thread.start()
+        self._over = threading.Event()  # a thread whose `join` was interrupted calls itself dead
+        threading.Thread(target=self._run, name="saving", daemon=True).start()
 
     @property
     def goes_on(self) -> bool:
         """Whether it has not come to its end."""
-        return self._thread.is_alive()
+        return not self._over.is_set()
 
     def join(self, seconds: float) -> None:
         """Wait for the end of it, for so long at most."""
-        self._thread.join(seconds)
+        self._over.wait(seconds)
 
     def result(self) -> None:
         """Wait for the end of it. Raises what it raised."""
-        self._thread.join()
+        self._over.wait()
         if self._error is not None:
             raise self._error
 
@@ -235,3 +239,5 @@ class Background:
             self._work()
         except BaseException as error:
             self._error = error
+        finally:
+            self._over.set()

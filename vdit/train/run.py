@@ -17,6 +17,7 @@ from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
+from vdit.train.run_folder import RunFolder
 from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
@@ -58,9 +59,7 @@ def train(
     if engine.main and not dry:
         folder.claim(config, recorded)
     engine.barrier()
-    checkpoints = Checkpoints(
-        folder.checkpoints, loop.keep, loop.keep_every, writers_of(engine), loop.background
-    )
+    checkpoints = checkpoints_of(folder, engine, loop)
     latest = checkpoints.latest()
     if latest is not None:
         if latest.step >= loop.steps:
@@ -90,10 +89,11 @@ def train(
     return stopped
 
 
-def writers_of(engine: Engine) -> Writers:
-    """All processes of this session, which write its checkpoints together."""
+def checkpoints_of(folder: RunFolder, engine: Engine, loop: Loop) -> Checkpoints:
+    """Those of a run, which all processes of this session write together."""
     session = engine.gathered([secrets.token_hex(4)])[0]
-    return Writers(engine.mesh.rank, engine.mesh.world, session, Agreement(engine.mesh.world))
+    writers = Writers(engine.mesh.rank, engine.mesh.world, session, Agreement(engine.mesh.world))
+    return Checkpoints(folder.checkpoints, loop.keep, loop.keep_every, writers, loop.background)
 
 
 def tell_sources(session: Session) -> None:

@@ -126,8 +126,9 @@ class Saving:
     final: Path
     attempt: int
     writers: Writers
-    ready: Callable[[], None] = lambda: None
+    ready: Callable[[], object] = lambda: None
     _deadline: float = field(default=float("inf"), init=False)
+    _abandoned: bool = field(default=False, init=False)
 
     @property
     def aside(self) -> Path:
@@ -158,6 +159,10 @@ class Saving:
         """Wait for others for little longer: this process ends with an error, and they may have, too."""
         self._deadline = min(self._deadline, time.monotonic() + HURRIED)
 
+    def abandon(self) -> None:
+        """Let it not become a checkpoint, if it is none yet: what it is made of is no longer what it was."""
+        self._abandoned = True
+
     @property
     def _note(self) -> Path:
         """What a process that failed leaves: beside the folder, which the main one removes."""
@@ -185,14 +190,21 @@ class Saving:
         for marker in done.values():
             marker.unlink()
         seal(self.aside, saved.step)
+        self._insist()
         shutil.rmtree(self.final, ignore_errors=True)  # without a manifest it is no checkpoint
         self.aside.rename(self.final)
         sync(self.final.parent)
 
     def _follow(self) -> None:
         """Say that this part is there, and wait for the whole."""
+        self._insist()
         (self.aside / f"{DONE}{self.writers.rank}").touch()
         self._wait(lambda: [] if (self.final / MANIFEST).is_file() else [0])
+
+    def _insist(self) -> None:
+        # Asked after the last byte: what was read before the answer was read in time.
+        if self._abandoned:
+            raise InputError(f"saving {self.final} was given up when the process was interrupted. {REMEDY}")
 
     def _wait(self, missing: Callable[[], Sequence[int]]) -> None:
         """Until no rank is missing. Raises InputError if one leaves a note, or is not done in time."""
