@@ -68,6 +68,7 @@ def test_what_fits_and_what_would_is_said(capsys: pytest.CaptureFixture[str]):
     assert "no strategy" in printed(capsys, *WAN, "--gpus", "1", "--memory", "1", status=1)
 
 
+@pytest.mark.slow
 def test_fewer_clips_at_once_and_shared_weights_are_remedies(capsys: pytest.CaptureFixture[str]):
     wide = (*WAN, "--loop.batch", "16", "--loop.accumulate", "1", "--parallel.recompute", "full")
     told = printed(capsys, *wide, "--gpus", "2", "--memory", "6.5", status=1)

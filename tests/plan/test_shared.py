@@ -5,6 +5,7 @@ import shared_states
 from ranks import run_ranks
 
 
+@pytest.mark.slow
 def test_states_of_zero_are_what_deepspeed_holds(tmp_path: Path):
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     run_ranks(shared_states.states, 2, tmp_path)

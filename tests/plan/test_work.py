@@ -38,6 +38,7 @@ def test_a_wan_model_does_the_work_of_the_formula():
     assert bucket.backward == pytest.approx(2 * bucket.forward + 0.5 * attention, rel=0.01)
 
 
+@pytest.mark.slow
 def test_14b_at_720p_and_what_is_computed_again():
     none = wan_plan("wan_2_1_t2v_14b", "81x720x1280").largest
     full = wan_plan("wan_2_1_t2v_14b", "81x720x1280", "--parallel.recompute", "full").largest
