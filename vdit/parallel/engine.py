@@ -181,7 +181,7 @@ class Engine:
     @property
     def runs_ahead(self) -> bool:
         """Whether this process goes on while its device computes, and should not wait for it."""
-        return self.device.type != "cpu"
+        return self.device.type == "cuda"
 
     def any(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
         """Whether the flag is up on any rank, on the device."""

@@ -61,7 +61,7 @@ class FiniteWatch:
         bad = self._engine.any(~torch.isfinite(losses.sum() + norm))
         self._verdict = bad if self._verdict is None else self._verdict | bad
         self.require()
-        copied = self._verdict.to("cpu", non_blocking=True)
+        copied = self._verdict.to("cpu", non_blocking=self._verdict.is_cuda)
         arrived = None
         if self._verdict.is_cuda:
             arrived = torch.cuda.Event()
