@@ -53,9 +53,9 @@ class TaskFound:
 
 
 def planned(parsed: Parsed) -> Launch:
-    """What a configuration asks for; nothing of it is built."""
-    values = parsed.values
-    loop, parallel = values.loop, values.parallel
+    """What a configuration asks for; neither task nor clips are built."""
+    values, loop = parsed.values, build_part(parsed, "loop")
+    parallel = values.parallel
     return Launch(
         parsed,
         Path(values.out),
@@ -63,7 +63,7 @@ def planned(parsed: Parsed) -> Launch:
         parallel.devices,
         parallel.precision,
         frozenset({"deepspeed"}) if parallel.strategy in STAGES else frozenset(),
-        _most_at_once(loop.steps, loop.save_every, loop.keep, loop.keep_every),
+        min(loop.kept + 1, loop.saves),  # one is written before the oldest is removed
     )
 
 
@@ -90,10 +90,3 @@ def checkpoint_bytes(task: Task) -> int:
     own = {name: v for name, v in task.module.state_dict().items() if name not in task.borrowed}
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     return sum(v.numel() * v.element_size() for v in own.values()) + 3 * 4 * trained
-
-
-def _most_at_once(steps: int, save_every: int, keep: int, keep_every: int) -> int:
-    """A checkpoint is written before the oldest is removed; those of every `keep_every` steps stay."""
-    saves = -(-steps // save_every) if save_every else 1
-    older = steps // keep_every if keep_every else 0
-    return min(keep + 1 + older, saves)

@@ -174,10 +174,6 @@ def plan_run(parsed: Parsed, asked: Asked) -> Plan:
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     own = [value for name, value in module.state_dict().items() if name not in task.borrowed]
     checkpoint = sum(v.numel() * v.element_size() for v in own) + 4 * trained + buckets[0][1].states
-    written = -(-loop.steps // loop.save_every) if loop.save_every else 1
-    kept = min(written, loop.keep)
-    if loop.keep_every:
-        kept = min(written, kept + loop.steps // loop.keep_every)
     return Plan(
         task.title,
         sum(p.numel() for p in module.parameters()),
@@ -185,7 +181,7 @@ def plan_run(parsed: Parsed, asked: Asked) -> Plan:
         parallel,
         loop,
         tuple(bucket for bucket, _ in buckets),
-        Disk(checkpoint, written, kept),
+        Disk(checkpoint, loop.saves, loop.kept),
     )
 
 

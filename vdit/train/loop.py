@@ -78,6 +78,17 @@ class Loop:
         if not 0 <= self.ema < 1:
             raise InputError(f"loop.ema is {self.ema}, but must lie in [0, 1); 0 follows the weights exactly")
 
+    @property
+    def saves(self) -> int:
+        """How many checkpoints a whole run writes."""
+        return -(-self.steps // self.save_every) if self.save_every else 1
+
+    @property
+    def kept(self) -> int:
+        """How many of them stand at its end."""
+        older = self.steps // self.keep_every if self.keep_every else 0
+        return min(self.saves, self.keep + older)
+
 
 class Batches(Protocol):
     """Endless batches in an order that can be resumed."""
