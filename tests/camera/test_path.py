@@ -74,6 +74,10 @@ def test_every_preset_is_a_path(preset: str):
     [
         ("", "path is empty: say for example"),
         ("pan lft 20", "no camera move 'pan lft': did you mean 'pan left'"),
+        (
+            "roll left 20",
+            "no camera move 'roll left': did you mean 'roll clockwise' or 'roll counter-clockwise'",
+        ),
         ("spin", "no camera move 'spin': choose hold, static, pan left"),
         ("pan left 3m", r"pan left counts degrees \(deg\), not m"),
         ("pan left 1.2.3", "'1.2.3' is no number"),

@@ -160,8 +160,9 @@ def _word(text: str) -> str:
     first, space, rest = text.partition(" ")
     word = "static" if text in STILL else GERUNDS.get(first, first) + space + rest
     if word not in MOVES:
-        near = get_close_matches(word, MOVES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose hold, {', '.join(MOVES)}"
+        alike = [move for move in MOVES if move.startswith(f"{word.split()[0]} ")]
+        near = get_close_matches(word, MOVES, n=1, cutoff=0.8) or alike or get_close_matches(word, MOVES, n=1)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose hold, {', '.join(MOVES)}"
         raise InputError(f"no camera move {text!r}: {hint}")
     return word
 
