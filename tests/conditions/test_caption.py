@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vdit.conditions.caption import Caption
+from vdit.draws import Draws
 from vdit.text.encoder import TextEncoder, pad
 from vdit.types import ClipBatch, DenoiserInput, InputError, Slot, Tokens
 
@@ -56,6 +57,14 @@ def test_mix_hides_the_hidden_clips_alone(other: str):
     assert read(mixed) == ["a red star", other, "moon"]
     every = caption.mix(signal, instead, torch.ones(3, dtype=torch.bool))
     assert read(every) == [other] * 3
+
+
+def test_training_hides_what_mixing_would_hide():
+    caption, clips = Caption(Letters(), drop=0.5), batch(*["a red star", "sun", "moon", "a comet"] * 4)
+    signal, hidden = caption.signal(clips), Draws(3).uniform(16) < 0.5
+    said = read(caption.drawn(clips, Draws(3)))
+    assert said == read(caption.mix(signal, caption.null(signal), hidden))
+    assert 0 < said.count("") < 16
 
 
 @pytest.mark.parametrize("other", ["", "nothing that is worth a look"])

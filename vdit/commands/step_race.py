@@ -6,6 +6,7 @@ Random latents stand for clips and random tokens for a text model, so nothing ne
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,6 +94,7 @@ class StepRace:
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
+        self._fused: Any = self.optimizer
         self.engine.arrange(self.denoiser)
         stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)
         order = ClipOrder(len(clips), run.seed, run.loop.batch)
@@ -137,6 +139,7 @@ class StepRace:
         for _ in range(steps):
             velocity = self.denoiser(self.at.x, self.at.sigma, self.signals)
             self.objective.loss(velocity, self.at).mean().backward()
+            self._fused.grad_scale = self._fused.found_inf = None  # clipping is the loop's alone
             self.optimizer.step()
             self.optimizer.zero_grad()
         self._finish()

@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vdit.conditions.condition import Condition
+from vdit.draws import Draws
 from vdit.text.encoder import TextEncoder
 from vdit.types import ClipBatch, DenoiserInput, Slot, Tokens, onto
 
@@ -49,6 +50,12 @@ class Caption(Condition[Tokens]):
 
     def stack(self, signals: Sequence[Tokens]) -> Tokens:
         return Tokens(*(torch.cat(parts) for parts in zip(*_same_length(signals), strict=True)))
+
+    def drawn(self, batch: ClipBatch, draws: Draws) -> Tokens:
+        # The draws are on the CPU, so hidden captions need not be encoded, nor anything be mixed.
+        hidden = (draws.uniform(len(batch)) < self.drop).numpy()
+        said = ["" if none else caption for caption, none in zip(batch.captions, hidden, strict=True)]
+        return _on(self.encoder.encode(said), batch.fps.device)
 
     def fill(self, inputs: DenoiserInput, signal: Tokens) -> DenoiserInput:
         return replace(inputs, text=signal)

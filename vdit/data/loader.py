@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -86,7 +85,8 @@ class BatchLoader:
     def state_dict(self) -> dict[str, int]:
         """Where to go on, with what the order was made of; plain integers."""
         made_of = {"clips": self._order.clips, "seed": self._order.seed, "batch": self._order.batch}
-        return asdict(self._position) | made_of
+        at = self._position
+        return {"epoch": at.epoch, "batch_in_epoch": at.batch_in_epoch} | made_of
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on where `state_dict` was taken; the number of ranks may differ.

@@ -58,7 +58,7 @@ class FiniteWatch:
         Raises:
             NonFinite: an earlier step was no number; on a CPU, this one too.
         """
-        bad = self._engine.any(~torch.isfinite(losses.sum() + norm))
+        bad = self._engine.any(((losses.sum() + norm) * 0).isnan())
         self._verdict = bad if self._verdict is None else self._verdict | bad
         self.require()
         copied = self._verdict.to("cpu", non_blocking=self._verdict.is_cuda)

@@ -95,7 +95,7 @@ class Muon(torch.optim.Optimizer):
         found, averages = torch.stack(gradients), torch.stack(kept)
         moves = 1.0
         if self.grad_scale is not None:
-            found = found / self.grad_scale
+            found.div_(self.grad_scale)
         if self.found_inf is not None:  # an average of itself stays what it is
             found, moves = torch.where(self.found_inf > 0, averages, found), 1 - self.found_inf
         averages = averages.lerp(found, 1 - group["momentum"])
