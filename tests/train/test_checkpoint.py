@@ -6,12 +6,13 @@ from _thread import interrupt_main
 from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 
 import pytest
 import torch
 
 from vdit.train.checkpoint import Checkpoint, Checkpoints
+from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
 
@@ -295,6 +296,7 @@ def test_training_goes_on_while_what_was_there_is_written(
     before = snapshot(state)
     monkeypatch.setattr("vdit.train.saving.sweep", lambda *_: go.wait(20))
     checkpoints.save(state)
+    checkpoints.settle()
     moved = snapshot(advance(state, 2))
     assert not any(torch.equal(moved[name], before[name]) for name in before)
     assert checkpoints.all() == []
@@ -302,6 +304,24 @@ def test_training_goes_on_while_what_was_there_is_written(
     checkpoints.wait()
     assert equal(restored(checkpoints.latest(), new_state, snapshot), before)
     assert checkpoints.all()[0].step == 1
+
+
+def test_the_state_may_change_once_it_is_copied(
+    new_state, snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoints, go, state = Checkpoints(tmp_path, keep=1, background=True), Event(), advance(new_state())
+    before, copy = snapshot(state), Snapshot.fill
+    monkeypatch.setattr(Snapshot, "fill", lambda self: go.wait(20) and copy(self))
+    checkpoints.save(state)
+    free = Thread(target=checkpoints.settle)
+    free.start()
+    free.join(0.3)
+    assert free.is_alive()
+    go.set()
+    free.join(20)
+    advance(state)
+    checkpoints.wait()
+    assert equal(restored(checkpoints.latest(), new_state, snapshot), before)
 
 
 def test_two_saves_in_a_row_are_both_right_and_share_their_memory(
@@ -314,6 +334,7 @@ def test_two_saves_in_a_row_are_both_right_and_share_their_memory(
     for _ in range(4):
         checkpoints.save(advance(state))
         expected.append(snapshot(state))
+        checkpoints.settle()
         blocks.add(tuple(block.data_ptr() for block in checkpoints._snapshot._blocks))
     checkpoints.wait()
     assert [checkpoint.step for checkpoint in checkpoints.all()] == [1, 2, 3, 4]

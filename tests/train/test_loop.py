@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vdit.train.hooks.hook import Hook, due
 from vdit.train.loop import Loop, fit, optimise
 from vdit.train.optim import Optim, learning_rate
 from vdit.train.requests import Requests, Wanted
+from vdit.train.snapshot import Snapshot
 from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import StepOutput
 from vdit.types import InputError
@@ -77,7 +79,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
         before = [p.detach().clone() for p in state.module.parameters()]
         with loader(size) as batches:
             loop = Loop(steps=1, batch=size, accumulate=micro)
-            record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
+            record = optimise(
+                state, step, batches, engine, Checkpoints(Path(), 1), loop, 0, FiniteWatch(engine)
+            )
         gradients = [a - p.detach() for a, p in zip(before, state.module.parameters(), strict=True)]
         moved[size, micro] = [*gradients, record.loss, record.gradient_norm]
         assert record.clips == 8
@@ -94,7 +98,7 @@ def test_metrics_of_a_step_are_means_over_its_micro_batches(engine, loader, step
     state = new_state()
     with loader(2) as batches:
         loop = Loop(steps=1, batch=2, accumulate=2)
-        record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
+        record = optimise(state, step, batches, engine, Checkpoints(Path(), 1), loop, 0, FiniteWatch(engine))
     assert apart[0] != apart[1]
     torch.testing.assert_close(record.metrics["largest"], sum(apart) / 2)
 
@@ -104,7 +108,7 @@ def test_gradients_are_clipped_to_the_limit(engine, loader, step, new_state):
     before = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach().clone()
     with loader(8) as batches:
         loop = Loop(steps=1)
-        record = optimise(state, step, batches, engine, loop, 0, FiniteWatch(engine))
+        record = optimise(state, step, batches, engine, Checkpoints(Path(), 1), loop, 0, FiniteWatch(engine))
     after = torch.nn.utils.parameters_to_vector(state.module.parameters()).detach()
     assert record.gradient_norm > 0.1
     assert (before - after).norm().item() == pytest.approx(0.01, rel=1e-3)
@@ -176,6 +180,27 @@ def test_a_signal_ends_the_step_saves_and_leaves(
     latest.restore(other)
     assert all(torch.equal(value, snapshot(state)[name]) for name, value in snapshot(other).items())
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_no_step_changes_what_is_still_being_copied(
+    engine, loader, step, new_state, snapshot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Every copy takes longer than a step."""
+    there, copy = {}, Snapshot.fill
+    monkeypatch.setattr(Snapshot, "fill", lambda self: time.sleep(0.1) or copy(self))
+    state, checkpoints = new_state(), Checkpoints(tmp_path, keep=9, background=True)
+    watch = Watch(then=lambda done: there.update({done: snapshot(state)}))
+    with loader(4) as batches:
+        fit(
+            state, step, batches, engine, checkpoints, [watch], Loop(steps=3, batch=4, save_every=1), OPTIM, 0
+        )
+    for checkpoint in checkpoints.all():
+        other = new_state()
+        checkpoint.load(other.module)
+        checkpoint.restore(other)
+        found = snapshot(other)
+        assert all(torch.equal(value, found[name]) for name, value in there.pop(checkpoint.step).items())
+    assert there == {}
 
 
 @pytest.mark.parametrize(("name", "left", "saved"), [("stop", "the file stop", [3]), ("save", None, [3, 9])])

@@ -95,7 +95,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run.
 
-    Entered, it does not leave a save under way: the last one is waited for.
+    Entered, it does not leave a save under way: the last one is waited for, and after a ctrl-C its copy.
 
     Args:
         folder: where they live.
@@ -133,6 +133,8 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Save `state`, then forget the oldest; all ranks together. The save before is waited for.
 
+        In the background, the state is copied while training goes on: call `settle` before it changes.
+
         Raises:
             InputError: the disk is full, for this save or the one before; what was there before is untouched.
         """
@@ -144,7 +146,7 @@ class Checkpoints:
         saved = Saved.of(state, main=self.writers.rank == 0)
         if self.background:
             saved = saved.copied(self._snapshot)
-        saving = Saving(final, self._attempts, self.writers, self._snapshot.arrived)
+        saving = Saving(final, self._attempts, self.writers, self._snapshot.fill)
         self._under_way = Background(saving, lambda: self._carry_out(saving, saved))
         if not self.background:
             try:
@@ -152,6 +154,11 @@ class Checkpoints:
             except BaseException:  # a second ctrl-C: the state that the thread reads may now change
                 saving.abandon()
                 raise
+
+    def settle(self) -> None:
+        """Wait until the state that was saved may change: nobody reads it any longer."""
+        if self._under_way is not None and self.background:
+            self._snapshot.settle()
 
     def wait(self) -> None:
         """Wait for the save under way, if there is one; all ranks together.
@@ -162,12 +169,13 @@ class Checkpoints:
         """
         while self._under_way is not None and self.writers.agreement.now(self._under_way.goes_on):
             self._under_way.join(LOOK_EVERY)
-        self._settle()
+        self._finish()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.settle()  # also where nothing else is waited for: what follows may put other weights in place
         try:
             if kind is None:
                 self.wait()
@@ -182,9 +190,9 @@ class Checkpoints:
         if self._under_way is not None:
             self._under_way.saving.hurry()
             with suppress(Exception):  # what ends the run is told, not what follows from it
-                self._settle()
+                self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()

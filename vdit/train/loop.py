@@ -2,6 +2,8 @@
 
     batch -> step -> backward -> (non-finite? stay) -> clip, optimise -> EMA -> hooks -> checkpoint
 
+A checkpoint is copied during the next step, up to where it would change what is copied.
+
 No line waits for the device: what a step found is read when a row of metrics is due, and one step late where
 it would stop the run.
 
@@ -43,8 +45,8 @@ class Loop:
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
-        background: whether training goes on while a checkpoint is written, from a copy of all of it in the
-            memory of the CPU.
+        background: whether training goes on while a checkpoint is copied to the memory of the CPU, and
+            written from there.
         leap: deviations above the last steps from which a loss is told and its clips are written down; 0
             looks for none.
     """
@@ -128,7 +130,7 @@ def fit(
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)
                 set_learning_rate(state.stepper.optimizer.param_groups, rate)
-                record = optimise(state, step, batches, engine, loop, seed, finite)
+                record = optimise(state, step, batches, engine, checkpoints, loop, seed, finite)
                 state.ema.update(state.step)
                 state.step += 1
                 state.position = batches.state_dict()
@@ -156,6 +158,7 @@ def optimise(
     step: Step,
     batches: Batches,
     engine: Engine,
+    checkpoints: Checkpoints,
     loop: Loop,
     seed: int,
     finite: FiniteWatch,
@@ -179,7 +182,9 @@ def optimise(
         outputs.append(StepOutput(output.loss.detach(), output.metrics))
     losses = torch.cat([output.loss for output in outputs])
     norm = state.stepper.gradient_norm()
-    state.stepper.update(norm, finite.judge(losses, norm, ids, state.step))
+    stay = finite.judge(losses, norm, ids, state.step)
+    checkpoints.settle()
+    state.stepper.update(norm, stay)
     names = outputs[-1].metrics
     metrics = {name: torch.stack([output.metrics[name] for output in outputs]).mean() for name in names}
     own = Own(tuple(ids), losses, forward, waited)

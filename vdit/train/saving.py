@@ -90,11 +90,12 @@ class Saved:
 
     @classmethod
     def of(cls, state: TrainState, main: bool) -> "Saved":
-        """A state as it is; nothing is copied."""
+        """A state as it is; nothing is copied but buffers, which a forward pass may change."""
         weights, optimizer = state.ema.weights, state.stepper.optimizer_state()
         trained = weights.entries()
         kept = state.module.state_dict()
         rest = {n: v for n, v in kept.items() if n not in trained and n not in state.borrowed}
+        rest |= {n: v.clone() for n, v in state.module.named_buffers() if n in rest}
         entries = {name: entry_of(value) for name, value in rest.items()} | trained
         slices = [whole_slice(name, value) for name, value in rest.items()] if main else []
         tensors = {
@@ -106,9 +107,10 @@ class Saved:
         return cls(tensors, {"optimizer.json": optimizer.settings, "progress.json": progress}, state.step)
 
     def copied(self, snapshot: Snapshot) -> "Saved":
-        """The same, whatever becomes of the state."""
+        """The same, whatever becomes of the state once the snapshot has settled."""
         snapshot.begin()
         copies = {n: Part(p.entries, snapshot.copied(p.slices)) for n, p in self.tensors.items()}
+        snapshot.start()
         return replace(self, tensors=copies)
 
 
@@ -120,7 +122,7 @@ class Saving:
         final: the folder it becomes.
         attempt: counts the saves of this session, the same on every process.
         writers: who they are.
-        ready: called before anything is written; it returns when the tensors can be read.
+        ready: called before all else; it returns when the tensors can be read.
     """
 
     final: Path
@@ -173,10 +175,10 @@ class Saving:
         return self.writers.rank == 0
 
     def _write(self, saved: Saved) -> None:
+        self.ready()
         if self._main:
             sweep(self.final.parent, self.aside.name)
         self.aside.mkdir(parents=True, exist_ok=True)
-        self.ready()
         for name, part in saved.tensors.items():
             if part.slices or self._main:
                 Layout(part.entries).write(self.aside / name, part.slices, header=self._main)
