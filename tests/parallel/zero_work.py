@@ -1,7 +1,10 @@
 """What ranks that share optimiser states, gradients and weights do in tests: the same as one rank alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,8 +19,9 @@ from vdit.parallel.zero import ZeroStepper
 from vdit.train.ema import EMA
 from vdit.train.optim import Optim, build_optimizer, set_learning_rate
 from vdit.types import DenoiserInput, Tokens
+from vdit.weights.files import save_tensors
 from vdit.weights.slices import Slice
-from vdit.weights.source import Entry
+from vdit.weights.source import Entry, WeightSource, open_weights
 
 CLIPS, LIMIT = 8, 0.5
 OPTIM = Optim(lr=3e-3, clip_norm=LIMIT)
@@ -85,9 +89,11 @@ def together(
     stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload, half)
     ema, losses, norms = EMA(stepper.weights, 0.9), [], []
     if begin is not None:
-        ema.load(begin.average)
         tensors, settings = parted(begin.state)
-        stepper.load_optimizer_state(settings, tensors)
+        with on_disk(begin.average) as source:
+            ema.load(source)
+        with on_disk(tensors) as source:
+            stepper.load_optimizer_state(settings, source)
     own = CLIPS // dist.get_world_size()
     rows = range(dist.get_rank() * own, (dist.get_rank() + 1) * own)
     for step in steps:
@@ -108,6 +114,14 @@ def together(
     weights = whole(own.entries(), own.slices(own.pieces()))
     state = joined(whole(saved.entries, saved.slices).items(), json.loads(json.dumps(saved.settings)))
     return Done(losses, norms, weights, whole(ema.entries(), ema.slices()), state)
+
+
+@contextmanager
+def on_disk(tensors: Mapping[str, Tensor]) -> Iterator[WeightSource]:
+    """Whole tensors where a process may read of them what it holds."""
+    with TemporaryDirectory() as folder:
+        save_tensors(tensors, file := Path(folder) / "whole.safetensors")
+        yield open_weights(file)
 
 
 def whole(entries: Mapping[str, Entry], slices: Sequence[Slice]) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
 from math import factorial
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ from torch import nn
 from vdit.parallel.weights import WholeWeights
 from vdit.train.ema import EMA
 from vdit.types import InputError
+from vdit.weights.files import save_tensors
+from vdit.weights.source import open_weights
 
 
 def module() -> nn.Linear:
@@ -106,13 +109,15 @@ def test_frozen_weights_are_left_out():
     assert EMA(WholeWeights(linear), decay=0.9).average.keys() == {"weight"}
 
 
-def test_load_puts_an_average_back():
+def test_load_puts_an_average_back(tmp_path: Path):
     ema = EMA(WholeWeights(module()), decay=0.9)
     saved = {name: torch.randn_like(value) for name, value in ema.average.items()}
-    ema.load(saved)
+    save_tensors(saved, tmp_path / "all.safetensors")
+    ema.load(open_weights(tmp_path / "all.safetensors"))
     assert all(torch.equal(ema.average[name], saved[name]) for name in saved)
+    save_tensors({"weight": saved["weight"]}, tmp_path / "some.safetensors")
     with pytest.raises(KeyError):
-        ema.load({"weight": saved["weight"]})
+        ema.load(open_weights(tmp_path / "some.safetensors"))
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

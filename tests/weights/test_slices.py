@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vdit.types import InputError
 from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
-from vdit.weights.source import Tensors, open_weights
+from vdit.weights.source import open_weights
 
 DTYPES = [
     torch.int64, torch.float64, torch.float32, torch.int32, torch.bfloat16, torch.float16, torch.int16,
@@ -64,7 +64,7 @@ def test_slices_of_several_in_any_order_make_the_same_file(tmp_path: Path, monke
 def test_nothing_can_be_read_back(tmp_path: Path):
     layout({}).write(tmp_path / "a.safetensors", [], header=True)
     assert load_file(tmp_path / "a.safetensors") == {}
-    assert dict(Tensors(open_weights(tmp_path / "a.safetensors"))) == {}
+    assert dict(open_weights(tmp_path / "a.safetensors").tensors()) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Published weights are read whole or refused in a sentence."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,52 @@ def test_every_format_gives_back_names_shapes_and_values(
     for name, value in tensors.items():
         assert read[name].dtype == value.dtype
         assert torch.equal(read[name], value)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_every_format_gives_parts_of_flattened_tensors(
+    tmp_path: Path, tensors: dict[str, Tensor], write: Write
+):
+    source = open_weights(write(tmp_path, tensors))
+    for name, value in tensors.items():
+        for start in range(value.numel() + 1):
+            for stop in range(start, value.numel() + 1):
+                found = source.part(name, start, stop)
+                assert found.dtype == value.dtype
+                assert torch.equal(found, value.reshape(-1)[start:stop])
+    with pytest.raises(KeyError):
+        source.part("c", 0, 1)
+
+
+def test_a_part_is_read_without_the_rest(
+    tmp_path: Path, tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    """The header once, then the bytes of the part alone; also where the system gives a few at a time."""
+    source, read, preadv = open_weights(write_safetensors(tmp_path, tensors)), [], os.preadv
+
+    def noted(handle: int, buffers: list[memoryview], place: int) -> int:
+        read.append(preadv(handle, [buffers[0][:7]], place))
+        return read[-1]
+
+    monkeypatch.setattr("os.preadv", noted)
+    source.part("a.weight", 0, 0)
+    header = (tmp_path / "model.safetensors").stat().st_size - sum(v.nbytes for v in tensors.values())
+    assert sum(read) == header
+    assert torch.equal(source.part("a.weight", 5, 9), tensors["a.weight"].reshape(-1)[5:9])
+    assert sum(read) == header + 4 * 4
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_part_that_is_not_there_is_refused_by_name(tmp_path: Path, tensors: dict[str, Tensor], cut: bool):
+    file = write_safetensors(tmp_path, tensors)
+    source = open_weights(file)
+    if cut:
+        os.truncate(file, file.stat().st_size - 1)
+    name, size = "b" if cut else "a.weight", 2 if cut else 13
+    with pytest.raises(
+        InputError, match=rf"model.safetensors does not hold the values 0 to {size} of {name}"
+    ):
+        source.part(name, 0, size)
 
 
 @pytest.mark.parametrize("write", WRITERS)

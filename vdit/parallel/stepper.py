@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vdit.parallel.optimizer_state import OptimizerState, joined, parted
 from vdit.parallel.weights import Weights, WholeWeights
 from vdit.weights.slices import entry_of, whole_slice
+from vdit.weights.source import WeightSource
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -56,12 +57,12 @@ class Stepper(ABC):
         """The state of the optimiser over whole weights, as one process would save it; nothing is copied."""
 
     @abstractmethod
-    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def load_optimizer_state(self, settings: Mapping[str, Any], source: WeightSource) -> None:
         """Put back what `optimizer_state` gave, under whatever strategy it did.
 
         Args:
             settings: its settings.
-            tensors: whole ones, by their names; each is asked for once.
+            source: has the whole tensors; what this process does not hold is not read.
         """
 
 
@@ -109,8 +110,8 @@ class FabricStepper(Stepper):
         slices = [whole_slice(name, tensor) for name, tensor in tensors.items()] if saves else []
         return OptimizerState(settings, entries, slices)
 
-    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def load_optimizer_state(self, settings: Mapping[str, Any], source: WeightSource) -> None:
         # The optimiser would keep tensors that are where it wants them, and these may be a file's own pages.
         device = self._fabric.device
-        own = ((n, t.to(device if t.ndim else t.device, copy=True)) for n, t in tensors.items())
+        own = ((n, t.to(device if t.ndim else t.device, copy=True)) for n, t in source.tensors())
         self.optimizer.load_state_dict(joined(own, settings))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vdit.weights.slices import Slice, entry_of, whole_slice
-from vdit.weights.source import Entry
+from vdit.weights.source import Entry, WeightSource
 
 __all__ = ["Weights", "WholeWeights"]
 
@@ -23,8 +23,8 @@ class Weights(ABC):
         """This rank's pieces, by the names of the weights, without gradient; not copies."""
 
     @abstractmethod
-    def piece(self, name: str, whole: Tensor) -> Tensor:
-        """This rank's piece of a weight that is at hand in full."""
+    def piece(self, name: str, source: WeightSource) -> Tensor:
+        """This rank's piece of a weight that `source` has in full; no more of it is read."""
 
     @abstractmethod
     def entries(self) -> dict[str, Entry]:
@@ -56,8 +56,8 @@ class WholeWeights(Weights):
     def pieces(self) -> dict[str, Tensor]:
         return self._live
 
-    def piece(self, name: str, whole: Tensor) -> Tensor:
-        return whole
+    def piece(self, name: str, source: WeightSource) -> Tensor:
+        return source.tensor(name)
 
     def entries(self) -> dict[str, Entry]:
         return {name: entry_of(p) for name, p in self._live.items()}

@@ -22,7 +22,7 @@ from vdit.parallel.stepper import Stepper
 from vdit.parallel.weights import Weights
 from vdit.types import InputError
 from vdit.weights.slices import Slice, entry_of, whole_slice
-from vdit.weights.source import Entry
+from vdit.weights.source import Entry, WeightSource
 
 __all__ = ["REDUCE_BUCKET", "ZeroStepper"]
 
@@ -113,24 +113,24 @@ class ZeroStepper(Stepper):
                     slices += [Slice(name, start, part) for start, part in self._moment(p, key)]
         return OptimizerState({"param_groups": groups} | ({} if steps else {"state": {}}), entries, slices)
 
-    def load_optimizer_state(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        steps = [name for name in tensors if name.endswith("/step")]
+    def load_optimizer_state(self, settings: Mapping[str, Any], source: WeightSource) -> None:
+        saved = source.entries()
+        steps = [name for name in saved if name.endswith("/step")]
         if not steps:
             return
         zero, inner = self._zero, self._zero.optimizer
         flat = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
-        done = tensors[steps[0]]
+        done = source.tensor(steps[0])
         for part in flat:
             begun = {key: torch.zeros_like(part.data) for key in MOMENTS}
             inner.state[part] = {"step": done.to(part.device, copy=True), **begun}
         self._link_moments()
         for number, p in enumerate(p for group in self._groups for p in group):
             for name, key in ((f"state/{number}/{key}", key) for key in MOMENTS):
-                if name not in tensors:  # one process has none of a weight that no gradient has come to
+                if name not in saved:  # one process has none of a weight that no gradient has come to
                     continue
-                whole = tensors[name].reshape(-1)
                 for start, part in self._moment(p, key):
-                    part.copy_(whole[start : start + part.numel()])
+                    part.copy_(source.part(name, start, start + part.numel()))
 
     def _link_moments(self) -> None:
         """Tell weights where their moments are. DeepSpeed does so once, when only the first group has any."""
@@ -155,25 +155,27 @@ class CopiedWeights(Weights):
         self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
 
     def pieces(self) -> dict[str, Tensor]:
-        return {name: self.piece(name, p.detach()) for name, p in self._live.items()}
+        return {name: p.detach().reshape(-1)[slice(*self._own(p))] for name, p in self._live.items()}
 
-    def piece(self, name: str, whole: Tensor) -> Tensor:
-        length = -(-whole.numel() // dist.get_world_size())
-        return whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
+    def piece(self, name: str, source: WeightSource) -> Tensor:
+        return source.part(name, *self._own(self._live[name]))
 
     def entries(self) -> dict[str, Entry]:
         return {name: entry_of(p) for name, p in self._live.items()}
 
     def slices(self, pieces: Mapping[str, Tensor]) -> list[Slice]:
-        first = {
-            name: dist.get_rank() * -(-p.numel() // dist.get_world_size()) for name, p in self._live.items()
-        }
+        first = {name: self._own(p)[0] for name, p in self._live.items()}
         return [Slice(name, first[name], piece) for name, piece in pieces.items() if piece.numel()]
 
     @torch.no_grad()
     def put(self, pieces: Mapping[str, Tensor]) -> None:
         for name, p in self._live.items():
             p.copy_(_gathered(pieces[name], p.shape))
+
+    def _own(self, p: Tensor) -> tuple[int, int]:
+        """Where this rank's slice of a flattened weight begins and ends; the last ones may be shorter."""
+        length, rank = -(-p.numel() // dist.get_world_size()), dist.get_rank()
+        return min(rank * length, p.numel()), min((rank + 1) * length, p.numel())
 
 
 class SharedWeights(Weights):
@@ -186,10 +188,11 @@ class SharedWeights(Weights):
     def pieces(self) -> dict[str, Tensor]:
         return {name: p.ds_tensor.detach() for name, p in self._live.items()}
 
-    def piece(self, name: str, whole: Tensor) -> Tensor:
-        length = self._live[name].ds_tensor.numel()
-        own = whole.reshape(-1)[dist.get_rank() * length : (dist.get_rank() + 1) * length]
-        return torch.cat([own, own.new_zeros(length - own.numel())])
+    def piece(self, name: str, source: WeightSource) -> Tensor:
+        piece = torch.zeros(self._live[name].ds_tensor.numel(), dtype=source.entries()[name].dtype)
+        for start, part in _without_padding(piece, self._live[name].ds_numel):
+            part.copy_(source.part(name, start, start + part.numel()))
+        return piece
 
     def entries(self) -> dict[str, Entry]:
         return {name: Entry(tuple(p.ds_shape), p.ds_tensor.dtype) for name, p in self._live.items()}

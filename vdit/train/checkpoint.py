@@ -1,7 +1,7 @@
 """Checkpoints: a folder written aside, its manifest last, then renamed into place.
 
-A reader finds a whole checkpoint or none. Tensors are safetensors, all else is JSON. Whoever reads takes one
-tensor at a time.
+A reader finds a whole checkpoint or none. Tensors are safetensors, all else is JSON. A process reads what it
+will hold.
 """
 
 import json
@@ -20,7 +20,7 @@ from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
 from vdit.weights.files import digest, disk_refusal, load_weights
-from vdit.weights.source import Tensors, open_weights
+from vdit.weights.source import open_weights
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -83,10 +83,9 @@ class Checkpoint:
 
     def restore(self, state: TrainState) -> None:
         """Put everything but the weights back as it was saved. Raises InputError if a file cannot be read."""
-        state.ema.load(Tensors(open_weights(self.average)))
+        state.ema.load(open_weights(self.average))
         settings = json.loads((self.path / "optimizer.json").read_text())
-        tensors = Tensors(open_weights(self.path / "optimizer.safetensors"))
-        state.stepper.load_optimizer_state(settings, tensors)
+        state.stepper.load_optimizer_state(settings, open_weights(self.path / "optimizer.safetensors"))
         progress = json.loads((self.path / "progress.json").read_text())
         state.step, state.seconds = progress["step"], progress["seconds"]
         state.position = progress["position"]

@@ -1,15 +1,14 @@
 """An exponential moving average of the weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from vdit.parallel.weights import Weights
 from vdit.types import InputError
 from vdit.weights.slices import Slice
-from vdit.weights.source import Entry
+from vdit.weights.source import Entry, WeightSource
 
 __all__ = ["EMA"]
 
@@ -41,14 +40,14 @@ class EMA:
         live = [p.float() for p in self.weights.pieces().values()]
         torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
 
-    def load(self, average: Mapping[str, Tensor]) -> None:
-        """Put back an average of whole weights saved earlier; each is asked for once.
+    def load(self, source: WeightSource) -> None:
+        """Put back an average of whole weights saved earlier; a process reads what it holds.
 
         Raises:
             KeyError: a name is not there.
         """
         for name, value in self.average.items():
-            value.copy_(self.weights.piece(name, average[name]))
+            value.copy_(self.weights.piece(name, source))
 
     def entries(self) -> dict[str, Entry]:
         """What the average of whole weights is."""

@@ -1,6 +1,8 @@
 """Weights as other projects publish them: safetensors in one file or several, and torch pickles."""
 
 import json
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,10 +14,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vdit.types import InputError
+from vdit.weights.ranges import fill
 
-__all__ = ["Entry", "Tensors", "WeightSource", "open_weights"]
+__all__ = ["Entry", "WeightSource", "open_weights"]
 
 _NESTS = ("module", "state_dict", "model")
+_METADATA = "__metadata__"
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt"}
 _DTYPES = {
     "F64": torch.float64,
@@ -61,7 +65,13 @@ class WeightSource(ABC):
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
-        """One tensor."""
+        """One tensor. Raises KeyError where there is none of that name."""
+
+    def part(self, name: str, start: int, stop: int) -> Tensor:
+        """Values of a flattened tensor, from one place to before another; the rest is not read where the
+        format allows. Raises KeyError where there is no tensor of that name.
+        """
+        return self.tensor(name).reshape(-1)[start:stop]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor with its name, one in memory at a time where the format allows."""
@@ -73,27 +83,12 @@ class WeightSource(ABC):
         return {name: entry.shape for name, entry in self.entries().items()}
 
 
-class Tensors(Mapping[str, Tensor]):
-    """The tensors of a source by their names, each read when it is asked for and not kept."""
-
-    def __init__(self, source: WeightSource) -> None:
-        self._source = source
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._source.tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._source.entries())
-
-    def __len__(self) -> int:
-        return len(self._source.entries())
-
-
 class _Safetensors(WeightSource):
     def __init__(self, path: Path, files: list[Path]) -> None:
         super().__init__(path)
         self.places: dict[str, Path] = {}
         self._entries: dict[str, Entry] = {}
+        self._opened: dict[Path, _Opened] = {}
         for file in files:
             try:
                 with safe_open(file, framework="pt") as opened:
@@ -111,6 +106,39 @@ class _Safetensors(WeightSource):
         # The file is opened anew for every tensor: what is read of an open one stays in memory.
         with safe_open(self.places[name], framework="pt") as opened:
             return opened.get_tensor(name)
+
+    def part(self, name: str, start: int, stop: int) -> Tensor:
+        file = self.places[name]
+        if file not in self._opened:
+            self._opened[file] = _Opened(file)
+        values = torch.empty(stop - start, dtype=self._entries[name].dtype)
+        self._opened[file].read(name, start, values)
+        return values
+
+
+class _Opened:
+    """A file of safetensors that stays open, and where its tensors begin."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._handle = file, os.open(file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
+        head = bytearray(8)
+        fill(self._handle, 0, memoryview(head))
+        text = bytearray(int.from_bytes(head, "little"))
+        fill(self._handle, len(head), memoryview(text))
+        places = {name: told["data_offsets"] for name, told in json.loads(text).items() if name != _METADATA}
+        first = len(head) + len(text)
+        self._places = {name: (first + start, first + end) for name, (start, end) in places.items()}
+
+    def read(self, name: str, start: int, values: Tensor) -> None:
+        """Fill `values` with those of a flattened tensor from place `start` on. Raises InputError."""
+        first, end = self._places[name]
+        first += start * values.itemsize
+        data = memoryview(values.view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+        if first + len(data) > end or fill(self._handle, first, data) < len(data):
+            raise InputError(
+                f"{self._file} does not hold the values {start} to {start + len(values)} of {name}"
+            )
 
 
 class _Pickle(WeightSource):
