@@ -44,6 +44,7 @@ def advance(state: TrainState, steps: int = 1) -> TrainState:
 
 
 def put_back(checkpoint: Checkpoint, state: TrainState) -> None:
+    checkpoint.verify()
     checkpoint.load(state.module)
     checkpoint.restore(state)
 
@@ -107,7 +108,8 @@ OPERATIONS = [
     "os.pwrite",
     "os.fsync",
     "vdit.train.saving.sync",
-    "vdit.train.saving.digest",
+    "vdit.train.manifest.sync",
+    "vdit.train.manifest.digest",
     "shutil.rmtree",
     "pathlib.Path.mkdir",
     "pathlib.Path.write_text",
@@ -229,8 +231,8 @@ def test_falling_back_means_deleting_the_damaged_one(new_state, snapshot, tmp_pa
         "os.ftruncate",
         "os.pwrite",
         "os.fsync",
-        "vdit.train.saving.sync",
-        "vdit.train.saving.digest",
+        "vdit.train.manifest.sync",
+        "vdit.train.manifest.digest",
     ],
 )
 def test_a_full_disk_is_a_sentence_and_harms_nothing(
@@ -387,8 +389,8 @@ def test_an_old_checkpoint_is_forgotten_as_a_whole(
     checkpoints.save(advance(state))
 
     def half(folder: Path, **_: object) -> None:
-        if folder.is_dir():
-            (folder / "model.safetensors").unlink()
+        if (file := folder / "model.safetensors").is_file():
+            file.unlink()
             raise Killed
 
     with monkeypatch.context() as patched:

@@ -2,14 +2,16 @@
 
 import errno
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, get_ident
 
 import pytest
 import torch
 
 from vdit.train.checkpoint import Checkpoint
+from vdit.train.manifest import Piece, read_manifest
 from vdit.train.saving import Part, Saved, Saving, Writers
 from vdit.types import InputError
 from vdit.weights.files import read_tensors
@@ -68,6 +70,44 @@ def test_all_parts_are_there_before_it_is_a_checkpoint(pool, tmp_path: Path):
     check(tmp_path)
 
 
+def test_every_piece_is_digested_by_one(pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vdit.train.manifest.LENGTH", 16)
+    digested: list[tuple[int, Piece]] = []
+    digest = Piece.digest
+
+    def noted(piece: Piece, folder: Path) -> str:
+        digested.append((get_ident(), piece))
+        return digest(piece, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Piece, "digest", noted)
+        assert ended(pool, begun(tmp_path)) == [None] * WORLD
+    check(tmp_path)
+    stated = [stated.piece for stated in read_manifest(tmp_path / "step_00000004")]
+    assert len(stated) > 10
+    assert sorted(piece for _, piece in digested) == sorted(stated)
+    shares = Counter(thread for thread, _ in digested)
+    assert len(shares) == WORLD
+    assert max(shares.values()) - min(shares.values()) <= 1
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_one_that_cannot_read_its_share_ends_the_save_for_all(
+    pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+):
+    savings = begun(tmp_path)
+
+    def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(savings[failing], "_digested", unreadable)
+    errors = ended(pool, savings)
+    assert "could not be written to" in str(errors[failing])
+    for rank in {0, 1, 2} - {failing}:
+        assert f"rank {failing} could not save its part" in str(errors[rank])
+    assert not (tmp_path / "step_00000004").exists()
+
+
 @pytest.mark.parametrize("failing", [0, 2])
 def test_one_that_fails_ends_the_save_for_all_with_its_words(pool, tmp_path: Path, failing: int):
     def full() -> None:
@@ -123,7 +163,7 @@ def test_parts_of_a_session_that_was_killed_are_not_taken_for_those_of_this_one(
     for note in tmp_path.glob("*.failed"):
         note.unlink()
     left = tmp_path / ".writing_step_00000004_killed_1"
-    assert sorted(path.name for path in left.iterdir()) == ["done_1", "done_2"]
+    assert sorted(path.name for path in (left / "words").iterdir()) == ["done_1", "done_2"]
     savings, late = begun(tmp_path, session="next"), Event()
     savings[1].ready = lambda: late.wait(20)
     running = [pool.submit(saving.run, part_of(rank)) for rank, saving in enumerate(savings)]

@@ -1,12 +1,13 @@
 """Checkpoints: a folder written aside, its manifest last, then renamed into place.
 
-A reader finds a whole checkpoint or none. Tensors are safetensors, all else is JSON. A process reads what it
-will hold.
+A reader finds a whole checkpoint or none. Tensors are safetensors, all else is JSON. Processes share the
+verifying of one, and each reads what it will hold.
 """
 
 import json
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Set
 from contextlib import suppress
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from torch import nn
 
-from vdit.train.saving import ASIDE, LOOK_EVERY, MANIFEST, Saved, Saving, Writers
+from vdit.train.manifest import MANIFEST, read_manifest, share
+from vdit.train.saving import ASIDE, LOOK_EVERY, Saved, Saving, Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import digest, disk_refusal, load_weights
+from vdit.weights.files import disk_refusal, load_weights
 from vdit.weights.source import open_weights
 
 __all__ = ["Checkpoint", "Checkpoints"]
@@ -49,25 +51,32 @@ class Checkpoint:
         """The exponential moving average: what to sample from."""
         return self.path / "ema.safetensors"
 
-    def verify(self) -> None:
-        """Compare every file with the manifest. Raises InputError naming the first that differs."""
-        try:
-            files = json.loads((self.path / MANIFEST).read_text())["files"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self.path / MANIFEST} is damaged: delete {self.path} to fall back") from error
-        for name, stated in files.items():
-            file = self.path / name
-            if (
-                not file.is_file()
-                or file.stat().st_size != stated["bytes"]
-                or digest(file) != stated["sha256"]
-            ):
-                raise InputError(
-                    f"checkpoint file {file} is damaged or missing: delete {self.path} to fall back"
-                )
+    def verify(self, by: Writers | None = None) -> None:
+        """Compare all files with the manifest: every process its share of the pieces, all of them together.
 
-    def require_state(self) -> None:
-        """Refuse one without what training goes on from: given to others, or old. Raises InputError."""
+        Args:
+            by: which processes; None is this one alone.
+
+        Raises:
+            InputError: naming the first file that differs, the same on every process.
+        """
+        by = by or Writers()
+        try:
+            stated = read_manifest(self.path)
+            own = share(list(enumerate(stated)), by.rank, by.world)
+            wrong = next((n for n, piece in own if not piece.holds(self.path)), len(stated))
+            damage = len(stated) - wrong  # the earlier the more
+        except ValueError:
+            stated, damage = [], sys.maxsize
+        worst = by.agreement.now(damage)
+        if worst:
+            name = stated[-worst].piece.file if worst <= len(stated) else MANIFEST
+            raise InputError(
+                f"checkpoint file {self.path / name} is damaged or missing: delete {self.path} to fall back"
+            )
+
+    def require_state(self, by: Writers | None = None) -> None:
+        """Refuse one that training cannot go on from: given to others, old, or damaged (see `verify`)."""
         if not self.weights.is_file():
             raise InputError(f"{self.path} is for sampling: it holds nothing to go on training with")
         if (self.path / "optimizer.pt").is_file():
@@ -75,10 +84,10 @@ class Checkpoint:
                 f"{self.path} has its optimiser in optimizer.pt, as earlier versions of vdit wrote it: go on "
                 "with the version that began the run, or give another --out"
             )
+        self.verify(by)
 
     def load(self, module: nn.Module, borrowed: Set[str] = frozenset()) -> None:
-        """Put the weights back, before a module is set up. Raises InputError if a file is damaged."""
-        self.verify()
+        """Put the weights back, before a module is set up. Raises InputError if they are not the module's."""
         load_weights(module, self.weights, borrowed)
 
     def restore(self, state: TrainState) -> None:

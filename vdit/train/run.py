@@ -65,7 +65,7 @@ def train(
         if latest.step >= loop.steps:
             console.print(f"{folder.path} is complete: {latest.step} steps done")
             return None
-        latest.require_state()
+        latest.require_state(checkpoints.writers)
     tell_sources(session)
     work = task.prepare(session)
     if latest is not None:

@@ -1,8 +1,10 @@
 """One checkpoint on its way to the disk: every process writes its own part, the main one makes it whole.
 
 Processes talk through files alone, in a folder that all of them see, so all of this may run in a thread
-beside training. One that is done leaves a marker; the main one then states every file in the manifest and
-renames the folder into place. One that fails leaves a note of what it met, which ends the save for all.
+beside training. One that has written its part leaves a word. When all have, the main one says how long the
+files are; each process then leaves the digests of its share of their pieces, which the main one states in the
+manifest, and renames the folder into place. One that fails leaves a note of what it met, which ends the save
+for all.
 """
 
 import json
@@ -17,21 +19,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vdit.parallel.agreement import Agreement
+from vdit.train.manifest import MANIFEST, pieces_of, share, write_manifest
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import digest, disk_refusal, sync
+from vdit.weights.files import disk_refusal, sync
 from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
 from vdit.weights.source import Entry
 
-__all__ = ["ASIDE", "LOOK_EVERY", "MANIFEST", "Part", "Saved", "Saving", "Writers", "seal"]
+__all__ = ["ASIDE", "LOOK_EVERY", "Part", "Saved", "Saving", "Writers"]
 
-MANIFEST = "manifest.json"
 ASIDE = ".writing_"
 """How names of what is not yet a checkpoint, or no longer one, begin."""
 
-DONE = "done_"
-"""How markers of processes whose part is on the disk begin."""
+DONE, SIZES, DIGESTS = "done", "sizes", "digests"
+"""What processes say on the way: a part is on the disk; all parts are; a share of the whole is digested."""
 
 REMEDY = "No checkpoint was harmed; start the same command again to go on from the last one."
 
@@ -44,15 +46,15 @@ HURRIED = 20.0
 
 @dataclass(frozen=True)
 class Writers:
-    """Who writes a checkpoint together.
+    """Who writes a checkpoint together, and verifies one.
 
     Attributes:
         rank: of this process; 0 makes the checkpoint whole.
         world: how many they are.
         session: a word that they all have and no earlier session had: a drawn one, given to several.
         agreement: between them, for nothing else.
-        patience: seconds that rank 0 waits for others after its own part. They wait for it twice as long, so
-            that the one who knows names who is missing.
+        patience: seconds that rank 0 waits for others after its own part, each time that it does. They wait
+            for it twice as long, so that the one who knows names who is missing.
     """
 
     rank: int = 0
@@ -129,7 +131,7 @@ class Saving:
     attempt: int
     writers: Writers
     ready: Callable[[], object] = lambda: None
-    _deadline: float = field(default=float("inf"), init=False)
+    _latest: float = field(default=float("inf"), init=False)
     _abandoned: bool = field(default=False, init=False)
 
     @property
@@ -159,7 +161,7 @@ class Saving:
 
     def hurry(self) -> None:
         """Wait for others for little longer: this process ends with an error, and they may have, too."""
-        self._deadline = min(self._deadline, time.monotonic() + HURRIED)
+        self._latest = min(self._latest, time.monotonic() + HURRIED)
 
     def abandon(self) -> None:
         """Let it not become a checkpoint, if it is none yet: what it is made of is no longer what it was."""
@@ -171,6 +173,11 @@ class Saving:
         return self.aside.with_name(f"{self.aside.name}.failed")
 
     @property
+    def _words(self) -> Path:
+        """Where processes leave words to each other."""
+        return self.aside / "words"
+
+    @property
     def _main(self) -> bool:
         return self.writers.rank == 0
 
@@ -178,7 +185,7 @@ class Saving:
         self.ready()
         if self._main:
             sweep(self.final.parent, self.aside.name)
-        self.aside.mkdir(parents=True, exist_ok=True)
+        self._words.mkdir(parents=True, exist_ok=True)
         for name, part in saved.tensors.items():
             if part.slices or self._main:
                 Layout(part.entries).write(self.aside / name, part.slices, header=self._main)
@@ -187,21 +194,46 @@ class Saving:
         """Wait for the parts of others, and put the whole in its place."""
         for name, value in saved.values.items():
             (self.aside / name).write_text(json.dumps(value, indent=1))
-        done = {rank: self.aside / f"{DONE}{rank}" for rank in range(1, self.writers.world)}
-        self._wait(lambda: [rank for rank, marker in done.items() if not marker.is_file()])
-        for marker in done.values():
-            marker.unlink()
-        seal(self.aside, saved.step)
+        self._heard(DONE, [])
+        names = sorted([*saved.tensors, *saved.values])
+        sizes = {name: (self.aside / name).stat().st_size for name in names}
+        self._say(SIZES, sizes)
+        own = self._digested(sizes)
+        digests = [""] * len(pieces_of(sizes))
+        for rank, theirs in enumerate(self._heard(DIGESTS, own)):
+            digests[rank :: self.writers.world] = theirs
+        shutil.rmtree(self._words)
+        write_manifest(self.aside, saved.step, sizes, digests)
         self._insist()
         shutil.rmtree(self.final, ignore_errors=True)  # without a manifest it is no checkpoint
         self.aside.rename(self.final)
         sync(self.final.parent)
 
     def _follow(self) -> None:
-        """Say that this part is there, and wait for the whole."""
+        """Say that this part is there, digest a share of the whole, and wait for it to be a checkpoint."""
         self._insist()
-        (self.aside / f"{DONE}{self.writers.rank}").touch()
+        self._say(DONE, [])
+        sizes = self._words / f"{SIZES}_0"
+        self._wait(lambda: [] if sizes.is_file() else [0])
+        self._say(DIGESTS, self._digested(json.loads(sizes.read_text())))
         self._wait(lambda: [] if (self.final / MANIFEST).is_file() else [0])
+
+    def _digested(self, sizes: Mapping[str, int]) -> list[str]:
+        """The digests of this process's share of all pieces."""
+        own = share(pieces_of(sizes), self.writers.rank, self.writers.world)
+        return [piece.digest(self.aside) for piece in own]
+
+    def _say(self, word: str, what: Any) -> None:
+        """Leave a word to others, all of it at once."""
+        draft = self._words / f"{ASIDE}{word}_{self.writers.rank}"
+        draft.write_text(json.dumps(what))
+        draft.rename(self._words / f"{word}_{self.writers.rank}")
+
+    def _heard(self, word: str, own: Any) -> list[Any]:
+        """What every rank says, this one `own`, once all others have said it."""
+        said = {rank: self._words / f"{word}_{rank}" for rank in range(1, self.writers.world)}
+        self._wait(lambda: [rank for rank, file in said.items() if not file.is_file()])
+        return [own, *(json.loads(file.read_text()) for file in said.values())]
 
     def _insist(self) -> None:
         # Asked after the last byte: what was read before the answer was read in time.
@@ -210,12 +242,11 @@ class Saving:
 
     def _wait(self, missing: Callable[[], Sequence[int]]) -> None:
         """Until no rank is missing. Raises InputError if one leaves a note, or is not done in time."""
-        patience = self.writers.patience * (1 if self._main else 2)
-        self._deadline = min(self._deadline, time.monotonic() + patience)
+        deadline = time.monotonic() + self.writers.patience * (1 if self._main else 2)
         while late := missing():
             if self._note.is_file():
                 raise InputError(self._note.read_text())
-            if time.monotonic() > self._deadline:
+            if time.monotonic() > min(deadline, self._latest):
                 ranks = ", ".join(map(str, late))
                 raise InputError(
                     f"{self.aside} is not complete: rank {self.writers.rank} waited for rank {ranks} in "
@@ -243,14 +274,3 @@ def sweep(folder: Path, current: str) -> None:
             shutil.rmtree(remains, ignore_errors=True)
         else:
             remains.unlink(missing_ok=True)
-
-
-def seal(folder: Path, step: int) -> None:
-    """Flush every file of a checkpoint to disk, and state them all in its manifest."""
-    names = sorted(p.name for p in folder.iterdir())
-    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest(folder / n)} for n in names}
-    for name in names:
-        sync(folder / name)
-    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1))
-    sync(folder / MANIFEST)
-    sync(folder)

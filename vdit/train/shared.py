@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vdit.codecs.folder import DESCRIPTION, TRAINING, WEIGHTS, holds_codec
 from vdit.train.checkpoint import Checkpoint, Checkpoints
+from vdit.train.manifest import seal
 from vdit.train.run_folder import RunFolder
-from vdit.train.saving import seal
 from vdit.types import InputError
 from vdit.weights.files import disk_refusal, read_tensors, save_tensors
 

@@ -12,9 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vdit.types import InputError
+from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
 __all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync"]
+
+BUFFER = 2**20
+"""Bytes of a file that are hashed at once."""
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -66,10 +70,15 @@ def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()
         value.copy_(source.tensor(name))
 
 
-def digest(file: Path) -> str:
-    """sha256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def digest(file: Path, start: int = 0, length: int | None = None) -> str:
+    """sha256 of a file, or of so many bytes of it from `start` on; of fewer where the file ends."""
+    found, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
+    with opened(file) as handle:
+        left = os.fstat(handle).st_size - start if length is None else length
+        while got := fill(handle, start, buffer[:left]):
+            found.update(buffer[:got])
+            start, left = start + got, left - got
+    return found.hexdigest()
 
 
 def sync(path: Path) -> None:
