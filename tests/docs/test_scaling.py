@@ -3,14 +3,16 @@
 python tests/docs/test_scaling.py      prints the tables
 """
 
+from collections.abc import Callable
 from itertools import pairwise
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 
 import torch
 import yaml
 
 from vdit.parallel.zero import REDUCE_BUCKET
+from vdit.train.manifest import LENGTH
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/scaling.md"
@@ -28,8 +30,10 @@ MEMORY = 139 * 2**30
 GB = 1e9
 
 FAILURES = 419 / (54 * 16384)  # a GPU and day: Llama 3
-DISK, MANY_DISKS = 2e9, 50e9  # bytes a second: of one process, of many together
-RESTART = 600  # seconds from a failure to the first new step
+DISK = 50e9  # bytes a second, of all processes together
+COPY, SHA = 25e9, 1e9  # bytes a second of one process: from its GPU to locked memory of the CPU; hashed
+OFTEN = 100  # steps from one checkpoint to the next, where training waits for the copy alone
+RESTART = 600  # seconds from a failure to the first new step, but for reading the checkpoint
 
 RUNS = {"256": (256, 8), "1,000": (1000, 8)}
 
@@ -143,22 +147,49 @@ def traffic_rows() -> list[str]:
     return rows
 
 
+CHECKPOINT = 16 * WEIGHTS  # weights, average, two moments
+SHARED = 12 * WEIGHTS  # those of which a process reads what it holds
+
+
+def verified(world: int) -> float:
+    """Bytes of the pieces that one process digests, or compares."""
+    return LENGTH * ceil(ceil(CHECKPOINT / LENGTH) / world)
+
+
+def copied(world: int) -> float:
+    """Seconds of copying what one process saves."""
+    return CHECKPOINT / world / COPY
+
+
+def written(world: int) -> float:
+    """Seconds of a save: what all write, and then read back; each hashes its share."""
+    return CHECKPOINT / DISK + max(CHECKPOINT / DISK, verified(world) / SHA)
+
+
+def begun(world: int) -> float:
+    """Bytes that leave the disk when a run goes on: the processes of a node share what they read."""
+    return CHECKPOINT + SHARED + 4 * WEIGHTS * world / NODE
+
+
 def checkpoint_rows() -> list[str]:
-    sizes = {"weights": 4 * WEIGHTS, "average": 4 * WEIGHTS, "two moments": 8 * WEIGHTS}
-    rows = [row(name, f"{gigabytes(size)} GB") for name, size in sizes.items()]
-    whole = sum(sizes.values())
-    for name, (world, _) in RUNS.items():
-        everyone = whole * world
-        rows.append(
-            row(
-                f"read by {name} processes",
-                f"{everyone / 1e12:,.1f} TB, {everyone / MANY_DISKS / 60:.0f} min at 50 GB/s",
-            )
-        )
+    worlds = [world for world, _ in RUNS.values()]
+
+    def told(what: str, size: Callable[[int], float], unit: str, places: int = 1) -> str:
+        return row(what, *(f"{size(world):,.{places}f} {unit}" for world in worlds))
+
     return [
-        row("written", f"{gigabytes(whole)} GB, {whole / DISK:.0f} s at 2 GB/s"),
-        *rows,
-        row("moments in the memory of a node, 8 processes", f"{8 * 8 * WEIGHTS / GB:.0f} GB"),
+        told("a checkpoint", lambda _: CHECKPOINT / GB, "GB"),
+        told("a process copies", lambda world: CHECKPOINT / world / GB, "GB"),
+        told("which training waits for, at 25 GB/s", copied, "s", 2),
+        told("all is written, read again and hashed in", written, "s"),
+        told("a process verifies, at the start", lambda world: verified(world) / GB, "GB"),
+        told("and reads of average and moments", lambda world: SHARED / world / GB, "GB"),
+        told("and of weights", lambda _: 4 * WEIGHTS / GB, "GB"),
+        told("all processes read", lambda w: w * (verified(w) + SHARED / w + 4 * WEIGHTS) / 1e12, "TB"),
+        told("did each verify and read all", lambda w: w * 2 * CHECKPOINT / 1e12, "TB"),
+        told("read from the disk, 8 processes a node", lambda world: begun(world) / 1e12, "TB"),
+        told("at 50 GB/s", lambda world: begun(world) / DISK, "s", 0),
+        told("did each verify and read all, from the disk", lambda w: w / NODE * CHECKPOINT / 1e12, "TB"),
     ]
 
 
@@ -171,20 +202,23 @@ def failure_rows() -> list[str]:
     rows = []
     for name, (world, sequence) in RUNS.items():
         a_day = FAILURES * world
-        between = 86400 / a_day
-        for speed, writer in ((DISK, "one writer, 2 GB/s"), (MANY_DISKS, "many writers, 50 GB/s")):
-            cost = 16 * WEIGHTS / speed
-            every = interval(cost, between)
-            lost = cost / every + every / (2 * between) + RESTART / between
+        between, step = 86400 / a_day, clip_seconds(sequence)
+        best, waited = interval(copied(world), between), interval(written(world), between)
+        for what, cost, every in (
+            ("all of it", written(world), waited),
+            ("the copy", copied(world), best),
+            ("the copy", copied(world), OFTEN * step),
+        ):
+            lost = cost / every + every / (2 * between) + (RESTART + begun(world) / DISK) / between
             rows.append(
                 row(
                     name,
                     f"{a_day:.2f}",
                     f"{between / 3600:.0f} h",
-                    writer,
-                    f"{cost:.1f} s",
+                    what,
+                    f"{cost:.2f} s",
                     f"{every / 60:.0f} min",
-                    f"{every / clip_seconds(sequence):,.0f}",
+                    f"{every / step:,.0f}",
                     f"{1 - lost:.1%}",
                 )
             )
