@@ -122,6 +122,14 @@ def test_weights_are_a_function_of_the_seed():
     assert not torch.equal(weights("--seed", "1"), first)
 
 
+def test_under_zero3_the_first_process_alone_has_weights_in_memory(monkeypatch: pytest.MonkeyPatch):
+    options = ["--config", str(CONFIGS / "train/flat_dit.yaml"), "--parallel.strategy"]
+    for rank, strategy, device in (("0", "zero3", "cpu"), ("1", "zero3", "meta"), ("1", "zero2", "cpu")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        run = build_run(parse_run([*options, strategy], ""))
+        assert {p.device.type for p in run.task.module.parameters()} == {device}, (rank, strategy)
+
+
 def test_the_command_line_wins_over_later_files_and_those_over_earlier(tmp_path: Path):
     over = tmp_path / "over.yaml"
     over.write_text("loop: {steps: 7, batch: 3}\n")

@@ -9,7 +9,7 @@ no class knows is refused.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from vdit.codecs.codec import VideoCodec
-from vdit.parallel.engine import Parallel
+from vdit.parallel.engine import Parallel, start_of
 from vdit.sample.sampler import Sampling
 from vdit.train.flow_task import FlowTask
 from vdit.train.loop import Loop
@@ -40,8 +40,15 @@ __all__ = [
 ]
 
 
-Part = Literal["task", "data", "loop", "optim", "parallel"]
-PARTS = {"task": Task, "data": Data, "loop": Loop, "optim": Optim, "parallel": Parallel}
+Part = Literal["task", "data", "loop", "optim", "pace", "parallel"]
+PARTS: Mapping[Part, type] = {
+    "task": Task,
+    "data": Data,
+    "loop": Loop,
+    "optim": Optim,
+    "pace": Pace,
+    "parallel": Parallel,
+}
 
 
 @dataclass(frozen=True)
@@ -110,14 +117,16 @@ def load_run(file: Path) -> Parsed:
 
 
 def build_run(parsed: Parsed) -> Run:
-    """Build every object of a run; the weights are a function of the seed.
+    """Build every object of a run; the weights are a function of the seed, and are where `start_of` says.
 
     Raises:
         InputError: values that a class refuses.
     """
-    torch.manual_seed(parsed.values.seed)
-    built = _instantiated(_parser(""), parsed.values)
-    return Run(**{name: built[name] for name in Run.__dataclass_fields__})
+    parallel = build_part(parsed, "parallel")
+    with start_of(parallel):
+        task = build_part(parsed, "task")
+    rest = {name: build_part(parsed, name) for name in PARTS if name not in ("task", "parallel")}
+    return Run(parsed.values.out, task, parallel=parallel, seed=parsed.values.seed, **rest)
 
 
 def build_part(parsed: Parsed, name: Part) -> Any:

@@ -31,6 +31,7 @@ GB = 1e9
 
 FAILURES = 419 / (54 * 16384)  # a GPU and day: Llama 3
 DISK = 50e9  # bytes a second, of all processes together
+ALONE = 2e9  # of one process
 COPY, SHA = 25e9, 1e9  # bytes a second of one process: from its GPU to locked memory of the CPU; hashed
 OFTEN = 100  # steps from one checkpoint to the next, where training waits for the copy alone
 RESTART = 600  # seconds from a failure to the first new step, but for reading the checkpoint
@@ -166,9 +167,9 @@ def written(world: int) -> float:
     return CHECKPOINT / DISK + max(CHECKPOINT / DISK, verified(world) / SHA)
 
 
-def begun(world: int) -> float:
-    """Bytes that leave the disk when a run goes on: the processes of a node share what they read."""
-    return CHECKPOINT + SHARED + 4 * WEIGHTS * world / NODE
+def begun() -> float:
+    """Seconds of reading when a run goes on: of all processes together, and of the first alone."""
+    return (CHECKPOINT + SHARED) / DISK + 4 * WEIGHTS / ALONE
 
 
 def checkpoint_rows() -> list[str]:
@@ -184,12 +185,11 @@ def checkpoint_rows() -> list[str]:
         told("all is written, read again and hashed in", written, "s"),
         told("a process verifies, at the start", lambda world: verified(world) / GB, "GB"),
         told("and reads of average and moments", lambda world: SHARED / world / GB, "GB"),
-        told("and of weights", lambda _: 4 * WEIGHTS / GB, "GB"),
-        told("all processes read", lambda w: w * (verified(w) + SHARED / w + 4 * WEIGHTS) / 1e12, "TB"),
+        told("the first process of weights", lambda _: 4 * WEIGHTS / GB, "GB"),
+        told("all processes read", lambda w: (w * verified(w) + SHARED + 4 * WEIGHTS) / 1e12, "TB"),
+        told("which takes", lambda _: begun(), "s", 0),
         told("did each verify and read all", lambda w: w * 2 * CHECKPOINT / 1e12, "TB"),
-        told("read from the disk, 8 processes a node", lambda world: begun(world) / 1e12, "TB"),
-        told("at 50 GB/s", lambda world: begun(world) / DISK, "s", 0),
-        told("did each verify and read all, from the disk", lambda w: w / NODE * CHECKPOINT / 1e12, "TB"),
+        told("of it from the disk, 8 processes a node", lambda w: w / NODE * CHECKPOINT / 1e12, "TB"),
     ]
 
 
@@ -209,7 +209,7 @@ def failure_rows() -> list[str]:
             ("the copy", copied(world), best),
             ("the copy", copied(world), OFTEN * step),
         ):
-            lost = cost / every + every / (2 * between) + (RESTART + begun(world) / DISK) / between
+            lost = cost / every + every / (2 * between) + (RESTART + begun()) / between
             rows.append(
                 row(
                     name,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zero_work import CLIPS, LIMIT, OPTIM, error, model
 
 from vdit.parallel.agreement import Agreement
+from vdit.parallel.engine import Parallel, start_of
 from vdit.parallel.optimizer_state import parted
 from vdit.parallel.weights import WholeWeights
 from vdit.parallel.zero import ZeroStepper
@@ -44,7 +45,8 @@ class Scaled(nn.Module):
 
 def begun(stage: int, start: Checkpoint | None = None) -> TrainState:
     """A state of all ranks, new or from a checkpoint."""
-    module = Scaled()
+    with start_of(Parallel("cpu", dist.get_world_size(), strategy=f"zero{stage}")):  # pyright: ignore
+        module = Scaled()
     if start is not None:
         start.load(module)
     stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload=False, half=False)

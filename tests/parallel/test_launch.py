@@ -62,6 +62,14 @@ def test_every_launcher_says_how_many_processes_there_are(launched: Given, by: s
     assert (found.environment.world_size(), found.environment.global_rank()) == (4, 3)
     assert found.environment.local_rank() == 1
     assert found.counts(1, 1) == found.counts(2, 1) == found.counts(2, 2) == (2, 2)
+    assert not found.first
+    assert launched({**variables, "RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "0"}).first
+
+
+def test_the_first_of_the_processes_that_start_one_another_is_that_of_the_first_node(launched: Given):
+    assert launched({}).first
+    assert not launched({"LOCAL_RANK": "1"}).first
+    assert not launched({"NODE_RANK": "1"}).first
 
 
 def test_without_a_launcher_the_configuration_counts(launched: Given):

@@ -70,6 +70,9 @@ def add_lora(module: nn.Module, lora: LoRA) -> frozenset[str]:
         lora_dropout=lora.dropout,
     )
     inject_adapter_in_model(config, module)
+    for name in found:  # peft gives updates the precision of what they update, but not on `meta`
+        layer = module.get_submodule(name)
+        layer.to(layer.get_parameter("base_layer.weight").dtype)
     return frozenset(name for name, value in module.named_parameters() if not value.requires_grad)
 
 

@@ -56,12 +56,12 @@ def read_backbone(folder: str, dtype: Literal["float32", "bfloat16", "float16"] 
     source = open_weights(place)
     with torch.device("meta"):
         backbone = build_described(place / DESCRIPTION, VideoBackbone)
-    if torch.get_default_device().type == "meta":
-        return backbone.to(getattr(torch, dtype))
     own = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     if own != source.shapes():
         apart = sorted(own.items() ^ source.shapes().items())
         raise InputError(f"the weights in {place} are not those of its {DESCRIPTION}: {apart[:3]} differ")
+    if torch.get_default_device().type == "meta":
+        return backbone.to(getattr(torch, dtype))
     # Copies: what is read of a file may lie in the file.
     weights = {name: value.to(getattr(torch, dtype), copy=True) for name, value in source.tensors()}
     backbone.load_state_dict(weights, assign=True)

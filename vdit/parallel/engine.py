@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vdit.parallel.agreement import Agreement
-from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks
+from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks, transformers_of
 from vdit.parallel.launch import find_launch
 from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import sequence_group, spread_tokens
@@ -21,7 +21,7 @@ from vdit.parallel.watchdog import Watchdog
 from vdit.parallel.zero import ZeroStepper
 from vdit.types import InputError
 
-__all__ = ["Engine", "Parallel"]
+__all__ = ["Engine", "Parallel", "start_of"]
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 
@@ -79,6 +79,16 @@ class Parallel:
         if processes % self.sequence:
             raise InputError(f"sequence {self.sequence} does not divide the run's {processes} processes")
         return processes // self.sequence
+
+
+def start_of(parallel: Parallel) -> torch.device:
+    """Where this process makes what is trained, before it meets the others.
+
+    That is where tensors are made anyway; or `meta`, where weights have shapes and no memory: under zero3 the
+    first process makes them, and gives the others their parts of them when the module is set up.
+    """
+    whole = parallel.strategy != "zero3" or find_launch().first
+    return torch.get_default_device() if whole else torch.device("meta")
 
 
 class Engine:
@@ -149,6 +159,8 @@ class Engine:
         Raises:
             InputError: there is none, or its heads cannot be shared.
         """
+        if self.parallel.strategy in STAGES:
+            transformers_of(module, f"parallel.strategy {self.parallel.strategy}")
         if self.mesh.sequence > 1:
             spread_tokens(module, sequence_group(self.mesh))
         if self.parallel.recompute != "none":
@@ -160,7 +172,7 @@ class Engine:
         """A module, on the device, and its optimiser as the strategy has them.
 
         Args:
-            module: what is trained, with the weights to begin with.
+            module: what is trained, with the weights to begin with, where `start_of` had it made.
             optimizer: over its weights.
             limit: gradients are scaled down to this norm.
 
@@ -172,7 +184,7 @@ class Engine:
             return FabricStepper(self._fabric, module, optimizer, limit)
         os.environ.setdefault("LOCAL_RANK", str(self._fabric.local_rank))  # Fabric leaves the first without
         half = self.parallel.precision == "bf16-mixed"
-        return ZeroStepper(module.to(self.device), optimizer, stage, limit, self.parallel.offload, half)
+        return ZeroStepper(module, optimizer, stage, limit, self.parallel.offload, half)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""

@@ -36,6 +36,16 @@ class Launch:
     nodes: int = 1
     environment: "ClusterEnvironment | None" = None
 
+    @property
+    def first(self) -> bool:
+        """Whether this process is the first of the run, told before it has met the others."""
+        from lightning.fabric.plugins.environments import LightningEnvironment
+
+        environment = self.environment or LightningEnvironment()
+        if self.by:
+            return environment.global_rank() == 0
+        return environment.node_rank() == environment.local_rank() == 0
+
     def counts(self, devices: int, nodes: int) -> tuple[int, int]:
         """Processes on each node, and nodes; those of the launcher, if there is one.
 

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.utils import swap_tensors
 
-from vdit.parallel.blocks import transformers_of
 from vdit.parallel.optimizer_state import OptimizerState
 from vdit.parallel.stepper import Stepper
 from vdit.parallel.weights import Weights
@@ -24,7 +24,7 @@ from vdit.types import InputError
 from vdit.weights.slices import Slice, entry_of, whole_slice
 from vdit.weights.source import Entry, WeightSource
 
-__all__ = ["REDUCE_BUCKET", "ZeroStepper"]
+__all__ = ["REDUCE_BUCKET", "ZeroStepper", "share_out"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -37,7 +37,7 @@ class ZeroStepper(Stepper):
     """A step by DeepSpeed's engine.
 
     Args:
-        module: what is trained, on its device.
+        module: what is trained. The first rank's weights count; for stage 3 others may have it on `meta`.
         optimizer: AdamW over its weights.
         stage: 1 shares optimiser states, 2 gradients too, 3 weights too.
         limit: gradients are scaled down to this norm.
@@ -57,7 +57,6 @@ class ZeroStepper(Stepper):
         offload: bool,
         half: bool,
     ) -> None:
-        transformers_of(module, f"parallel.strategy zero{stage}")
         if not isinstance(optimizer, torch.optim.AdamW):
             raise InputError(
                 f"ZeRO cuts every weight into parts, and {type(optimizer).__name__} needs whole matrices: "
@@ -66,6 +65,8 @@ class ZeroStepper(Stepper):
         deepspeed = started_deepspeed()
         self._groups = [list(group["params"]) for group in optimizer.param_groups]
         self._options = [[key for key in group if key != "params"] for group in optimizer.param_groups]
+        if stage == 3:
+            share_out(module)
         self._engine, self._zero, _, _ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=_config(stage, limit, offload, half)
         )
@@ -211,6 +212,30 @@ class SharedWeights(Weights):
             p.ds_tensor.copy_(pieces[name])
         if kept := self._zero.persistent_parameters:
             kept[0].all_gather(kept)
+
+
+def share_out(module: nn.Module) -> None:
+    """Give every rank its slices of the first rank's weights, and all of its buffers (ZeRO 3).
+
+    One weight goes after the other, over the device: a rank whose module is on `meta` has no more of it in
+    memory at any time than its slices and one weight, and the first rank lets go of each that is shared.
+    """
+    cutter = started_deepspeed().zero.Init(nn.Module(), dtype=torch.float32)
+    device, first = cutter.local_device, dist.get_rank() == 0
+    made = {name: (tuple(p.shape), p.dtype) for name, p in module.named_parameters()}
+    told: list[Any] = [made]
+    dist.broadcast_object_list(told)
+    if differ := sorted(made.items() ^ told[0].items(), key=str):
+        raise RuntimeError(f"this rank made other weights than the first, such as {differ[:2]}")
+    for p in module.parameters():
+        if p.is_meta and not first:
+            swap_tensors(p, nn.Parameter(torch.empty_like(p, device=device), p.requires_grad))
+        cutter._convert_to_zero_parameters([p])
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            own = buffer.to(device) if first else torch.empty_like(buffer, device=device)
+            dist.broadcast(own, 0)
+            part._buffers[name] = own
 
 
 def started_deepspeed() -> Any:

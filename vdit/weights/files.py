@@ -46,7 +46,7 @@ def save_tensors(
 
 
 def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()) -> None:
-    """Load safetensors into a module, exactly, one tensor at a time.
+    """Load safetensors into a module, exactly, one tensor at a time; what is on `meta` is not read.
 
     Args:
         module: takes them.
@@ -67,7 +67,8 @@ def load_weights(module: nn.Module, file: Path, borrowed: Set[str] = frozenset()
             f"of another shape {shapes[:5]} ({len(missing)}, {len(extra)} and {len(shapes)} in all)"
         )
     for name, value in own.items():
-        value.copy_(source.tensor(name))
+        if not value.is_meta:
+            value.copy_(source.tensor(name))
 
 
 def digest(file: Path, start: int = 0, length: int | None = None) -> str:

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+from ranks import run_ranks
+
+pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+
+import start_work
+
+
+def test_ranks_that_share_weights_begin_with_those_of_one_process(tmp_path: Path):
+    start_work.lay_out(tmp_path / "backbone")
+    run_ranks(start_work.begin, 2, tmp_path, tmp_path / "backbone")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells peaks of memory")
+def test_no_rank_but_the_first_has_the_whole_model_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is freed is given back at once
+    run_ranks(start_work.remember, 2, tmp_path)
