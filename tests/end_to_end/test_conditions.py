@@ -166,7 +166,7 @@ def test_a_long_clip_is_sampled_in_parts_with_prompts_of_their_own(run: Path, he
         (["--keyframe", "9=c.png", "--first", "a.png"], "keyframe at frame 9 lies beyond the clip"),
         (["--keyframe", "c.png"], "--keyframe c.png is not FRAME=IMAGE"),
         (["--first", "a.png", "--keyframe", "0=c.png"], "frame 0 is given twice: a.png and c.png"),
-        (["--first", "d.png"], "d.png: Pillow cannot read this image"),
+        (["--first", "d.png"], "d.png: there is no such file"),
         (["--camera", "pan lft"], "no camera move 'pan lft': did you mean 'pan left'?"),
         (["--overlap", "3"], "--overlap is of a clip to --continue, or of a --length"),
         (["--timeline", "t.yaml", "--first", "a.png"], "a --timeline says what stands when"),

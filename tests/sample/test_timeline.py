@@ -86,7 +86,7 @@ def test_a_file_says_the_same_with_paths_beside_it(here: Path, tmp_path_factory:
         (Timeline(first="a.png", last="b.png", loop=True), "frame 8 is given twice: b.png and a.png"),
         (Timeline(first="a.png", continued="clip.mp4"), "frame 0 is given twice: a.png and the end of"),
         (Timeline(loop=True), "give one with --first"),
-        (Timeline(first="none.png"), "cannot read this image"),
+        (Timeline(first="none.png"), "there is no such file"),
         (Timeline(continued="none.mp4"), "no such file"),
         (Timeline(continued="clip.mp4", overlap=9), "--overlap 9 must be at least 1, and below 9"),
         (Timeline(camera="pan left", camera_file="poses.txt"), "two paths: give one"),

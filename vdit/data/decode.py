@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+    from PIL import Image
 
 __all__ = [
     "ABSENT",
@@ -46,6 +47,9 @@ __all__ = [
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+FULL_16 = 2**16 - 1
+"""White, where a value has 16 bits."""
 ABSENT = "there is no such file"
 """Why a video that is named and not there cannot be used."""
 
@@ -208,14 +212,37 @@ def _channels_first(frames: np.ndarray) -> UInt8[Tensor, "c t h w"]:
     return rearrange(torch.from_numpy(frames), "t h w c -> c t h w").contiguous()
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as it is meant to be seen, upright; what is transparent lies on middle grey.
+
+    Raises:
+        UnreadableVideo: no such file, not an image, or values that have no white.
+    """
     from PIL import Image, ImageOps
 
+    if not path.is_file():
+        raise UnreadableVideo(path, ABSENT)
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return _eight_bits(path, ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableVideo(path, f"Pillow cannot read this image ({error})") from error
+
+
+def _eight_bits(path: Path, image: "Image.Image") -> UInt8[np.ndarray, "h w 3"]:
+    """Red, green and blue of an image of any kind; Pillow itself clips values of 16 bits to 255."""
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        values = np.array(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > FULL_16:
+            raise UnreadableVideo(path, "its values have no white; save it with 8 or 16 bits a channel")
+        grey = np.rint(values * (255 / FULL_16)).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
 
 
 @contextmanager
