@@ -117,7 +117,12 @@ def test_poses_in_json_are_told_from_the_first(tmp_path: Path):
             "the rotation of frame 1 is not orthonormal",
         ),
         ({"c2w": [torch.eye(4).tolist()], "intrinsics": [1.0]}, r"intrinsics have the shape \[1\]"),
-        ([1, 2], "cannot be used"),
+        ([1, 2], "it is no table"),
+        ({"c2w": "eye"}, "c2w holds something else than rows of numbers"),
+        ({"c2w": None}, "c2w holds something else than rows of numbers"),
+        ({"c2w": [torch.eye(4).diag().tolist(), [1]]}, "c2w holds something else than rows of numbers"),
+        ({"c2w": [torch.eye(4).tolist()], "intrinsics": [500, 500, 320, 180]}, "not in pixels"),
+        ({"c2w": [torch.eye(4).tolist()], "intrinsics": [-1, 1, 0.5, 0.5]}, "are -1, 1, 0.5, 0.5"),
     ],
 )
 def test_json_that_holds_no_poses_is_refused(tmp_path: Path, said: object, told: str):
@@ -131,3 +136,16 @@ def test_a_row_whose_rotation_is_none_is_refused(tmp_path: Path):
     (tmp_path / "p.txt").write_text("\n".join(row.format(x) for x in (1, 1.5)))
     with pytest.raises(InputError, match=r"the rotation of frame 1 is not orthonormal \(off by 1.2\)"):
         read_poses(tmp_path / "p.txt", 64, 64)
+
+
+@pytest.mark.parametrize("lens", ["0 1 0.5 0.5", "nan 1 0.5 0.5", "900 900 640 360"])
+def test_a_row_whose_lens_is_none_is_refused(tmp_path: Path, lens: str):
+    row = "0 {} 0 0 1 0 0 0 0 1 0 0 0 0 1 0"
+    (tmp_path / "p.txt").write_text("\n".join(row.format(some) for some in ("0.6 1 0.5 0.48", lens)))
+    with pytest.raises(InputError, match="fx, fy, cx, cy of frame 1 are"):
+        read_poses(tmp_path / "p.txt", 64, 64)
+
+
+def test_a_file_of_poses_may_end_in_capitals(tmp_path: Path):
+    (tmp_path / "P.JSON").write_text(json.dumps({"c2w": [torch.eye(4).tolist()]}))
+    assert len(read_poses(tmp_path / "P.JSON", 64, 64).c2w) == 1

@@ -35,7 +35,9 @@ def test_a_path_is_drawn_from_words_and_from_poses(tmp_path: Path, capsys: pytes
     [
         ([], "give a path in words, or poses with --file"),
         (["hold", "--file", "poses.txt"], "give a path in words, or poses with --file"),
-        (["hold", "--frames", "0"], "--frames 0 and --fps 16 must be above 0"),
+        (["hold", "--frames", "0"], "--frames 0 and --fps 16 must be numbers above 0"),
+        (["hold", "--fps", "nan"], "--fps nan must be numbers above 0"),
+        (["hold", "--size", "0x64"], "--size 0x64 is not HEIGHTxWIDTH"),
         (["hold", "--out", "path.nothing"], "no preview can be written to path.nothing"),
         (["hold", "--size", "big"], "--size big is not HEIGHTxWIDTH"),
         (["spin"], "no camera move 'spin'"),

@@ -1,6 +1,7 @@
 """Camera poses in files: the lines of RealEstate10K, which other camera models read too, and JSON."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,21 @@ def read_poses(file: Path, height: int, width: int, pose_size: tuple[int, int] |
             are a centred crop; None is 720x1280 for lines, and for JSON frames of the shape asked for.
 
     Raises:
-        InputError: the file is missing or is not of this kind, or a rotation is none.
+        InputError: the file is missing or is not of this kind, a rotation is none, or a lens is told
+            in pixels.
     """
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"pose file {file} cannot be read: {error}") from error
-    if file.suffix == ".json":
+    if file.suffix.lower() == ".json":
         cameras = _of_json(file, text, height, width)
         if pose_size is None:
             return cameras
         return Cameras(_cropped(cameras.intrinsics, height, width, pose_size), cameras.c2w)
     rows = _rows(file, text)
     _check_rotations(file, _square(rows[:, 7:].reshape(-1, 3, 4)))
+    _check_lenses(file, rows[:, 1:5])
     return cameras_of_rows(rows, height, width, pose_size or (720, 1280))
 
 
@@ -92,22 +95,33 @@ def _cropped(
 def _of_json(file: Path, text: str, height: int, width: int) -> Cameras:
     try:
         said: Any = json.loads(text)
-        c2w = torch.tensor(said["c2w"], dtype=torch.float64)
+        if not isinstance(said, dict):
+            raise ValueError('it is no table, like {"c2w": [...], "intrinsics": [...]}')
+        c2w = _numbers("c2w", said["c2w"])
         focal = FOCAL * min(height, width)
         usual = [focal / width, focal / height, 0.5, 0.5]
-        intrinsics = torch.tensor(said.get("intrinsics", usual), dtype=torch.float64)
+        intrinsics = _numbers("intrinsics", said.get("intrinsics", usual))
         if c2w.ndim != 3 or c2w.shape[1:] not in ((3, 4), (4, 4)) or not len(c2w):
             raise ValueError(f"c2w has the shape {list(c2w.shape)}, not frames of 3x4 or 4x4")
         if intrinsics.shape not in ((4,), (len(c2w), 4)):
             raise ValueError(
                 f"intrinsics have the shape {list(intrinsics.shape)}, not 4 numbers, or 4 a frame"
             )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise InputError(f"pose file {file} cannot be used: {reason}") from error
     c2w = _square(c2w[:, :3])
+    intrinsics = intrinsics.expand(len(c2w), 4)
     _check_rotations(file, c2w)
-    return _relative(intrinsics.expand(len(c2w), 4), c2w)
+    _check_lenses(file, intrinsics)
+    return _relative(intrinsics, c2w)
+
+
+def _numbers(name: str, said: Any) -> Tensor:
+    try:
+        return torch.tensor(said, dtype=torch.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} holds something else than rows of numbers, all of one length") from error
 
 
 def _square(poses: Float[Tensor, "t 3 4"]) -> Float[Tensor, "t 4 4"]:
@@ -127,7 +141,25 @@ def _check_rotations(file: Path, c2w: Float[Tensor, "t 4 4"]) -> None:
     wrong = torch.where(torch.linalg.det(turn) > 0, wrong, torch.inf).nan_to_num(nan=torch.inf)
     if (worst := wrong.max().item()) > CROOKED or not c2w.isfinite().all():
         frame = int(wrong.argmax())
+        off = (
+            f"off by {worst:.2g}"
+            if math.isfinite(worst)
+            else "it mirrors, or has numbers that are not finite"
+        )
         raise InputError(
-            f"pose file {file}: the rotation of frame {frame} is not orthonormal (off by {worst:.2g}): "
+            f"pose file {file}: the rotation of frame {frame} is not orthonormal ({off}): "
             "check the order of its numbers"
+        )
+
+
+def _check_lenses(file: Path, intrinsics: Float[Tensor, "t 4"]) -> None:
+    """Over the size of the frame a focal length is above 0 and the middle lies inside; pixels would not."""
+    focal, middle = intrinsics[:, :2], intrinsics[:, 2:]
+    sound = focal.isfinite() & (focal > 0) & (middle >= 0) & (middle <= 1)
+    if not (fits := sound.all(dim=1)).all():
+        frame = int(fits.int().argmin())
+        told = ", ".join(f"{number:g}" for number in intrinsics[frame].tolist())
+        raise InputError(
+            f"pose file {file}: fx, fy, cx, cy of frame {frame} are {told}; they must be over the size of "
+            "the frame, not in pixels: focal lengths above 0, the middle in [0, 1]"
         )

@@ -6,6 +6,7 @@
 Draws the path from above and from the side, with its turns and its zoom. The first camera is drawn in red.
 """
 
+import math
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if (options.path is None) == (options.file is None):
         raise InputError("give a path in words, or poses with --file")
-    if options.frames < 1 or options.fps <= 0:
-        raise InputError(f"--frames {options.frames} and --fps {options.fps:g} must be above 0")
+    if options.frames < 1 or not 0 < options.fps < math.inf:
+        raise InputError(f"--frames {options.frames} and --fps {options.fps:g} must be numbers above 0")
 
     from vdit.camera.path import read_path
     from vdit.camera.pose_file import read_poses

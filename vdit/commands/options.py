@@ -63,6 +63,6 @@ def rows_and_columns(size: str) -> tuple[int, int]:
         InputError: it is not HEIGHTxWIDTH.
     """
     height, _, width = size.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise InputError(f"--size {size} is not HEIGHTxWIDTH, like 64x64")
     return int(height), int(width)

@@ -11,6 +11,7 @@ Writes an mp4 a clip, a contact sheet and the resolved settings.
 """
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+AT_FRAMES = ("--keyframe", "--shot", "--cut")
+FLOAT_BYTES = 4
+
 LARGEST_SEED = 2**63 - 2**31
 """Below what torch takes, with room for one more a prompt."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Sample; 0 when every clip is written."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(arguments))
     prompts = _prompts(options)
     timeline = _timeline(options)
 
@@ -57,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     if precision := _precision(options):
         opened.task.denoiser.backbone.lower(precision)
     sampling = _sized(opened.sampling, options)
+    _check_room(sampling, timeline.windows(sampling).length, min(options.batch, len(prompts)))
     sampler = opened.task.sampler(sampling)
     wish, windows = timeline.wish(sampling), timeline.windows(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
@@ -95,6 +100,29 @@ def main(arguments: Sequence[str]) -> int:
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
     print(f"{len(prompts)} {'clip' if len(prompts) == 1 else 'clips'} in {out}")
     return 0
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--keyframe -1=c.png` as `--keyframe=-1=c.png`: argparse takes the former for two options."""
+    joined: list[str] = []
+    for said in arguments:
+        if joined and joined[-1] in AT_FRAMES:
+            joined[-1] += f"={said}"
+        else:
+            joined.append(said)
+    return joined
+
+
+def _check_room(sampling: "Sampling", length: int, clips: int) -> None:
+    """Refuse clips whose pixels alone are more than this machine can hold."""
+    needed = clips * 3 * length * sampling.height * sampling.width * FLOAT_BYTES
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        what = f"{length:,} frames of {sampling.height}x{sampling.width} pixels, clips at once: {clips},"
+        raise InputError(
+            f"{what} take {needed / 2**30:,.0f} GiB, and this "
+            f"machine has {there / 2**30:.0f}: ask for fewer frames, or a smaller --size or --batch"
+        )
 
 
 def _parser() -> ArgumentParser:

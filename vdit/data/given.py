@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vdit.data.decode import UnreadableVideo, open_video, read_image
+from vdit.data.decode import IMAGE_ENDINGS, UnreadableVideo, open_video, read_image
 from vdit.data.transforms import ResampleFps, ResizeCrop, ToUnitRange
 from vdit.types import InputError
 
@@ -80,6 +80,8 @@ def read_mask(file: Path, height: int, width: int) -> Bool[Tensor, "h w"]:
 def _frames(
     file: Path, which: slice, count: int, fps: float, size: tuple[int, int], wanted: str
 ) -> Float[Tensor, "3 t h w"]:
+    if file.suffix.lower() in IMAGE_ENDINGS:
+        raise InputError(f"{file} is an image: a video is asked for here; --first and --keyframe take images")
     try:
         video = open_video(file)
         at = ResampleFps(fps)(video.table.times, video.table.info.duration)

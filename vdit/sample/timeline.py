@@ -193,7 +193,7 @@ def read_timeline(file: Path) -> Timeline:
         raise InputError(f"timeline {file}: keyframes are a table from frame numbers to images")
     kinds = {"loop": bool, "overlap": int, "camera": str, "motion": (int, float), "length": int}
     for name, kind in {**kinds, "overlap_noise": (int, float)}.items():
-        if name in found and not isinstance(found[name], kind):
+        if name in found and not _is(found[name], kind):
             raise InputError(f"timeline {file}: {name} is {found[name]!r}, and no {_called(kind)}")
     return replace(
         Timeline(**found),
@@ -220,6 +220,11 @@ def _shots(file: Path, said: Any) -> dict[int, Shot]:
             raise refused
         shots[at] = Shot(prompt, cut)
     return shots
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """To Python `true` is a whole number too; to a person it is none."""
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _called(kind: Any) -> str:

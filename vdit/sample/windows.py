@@ -74,7 +74,8 @@ class Windows:
             raise InputError(f"--overlap-noise {self.noise} must lie in [0, 1)")
         if beyond := sorted(at for at in self.shots if not 0 <= at < self.length):
             raise InputError(
-                f"a shot at frame {beyond[0]} lies beyond the clip, whose frames are 0 to {self.length - 1}"
+                f"a shot at frame {beyond[0]} lies beyond the clip, whose frames are 0 to {self.length - 1}: "
+                "move it, or ask for a longer --length"
             )
 
     def of(self, frames: int) -> list[Window]:
