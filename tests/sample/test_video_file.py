@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from vdit.data.decode import open_video, probe
-from vdit.sample.video_file import AI_GENERATED, contact_sheet, read_metadata, write_video
+from vdit.sample.video_file import AI_GENERATED, _fitted, contact_sheet, read_metadata, write_video
 from vdit.types import InputError
 
 
@@ -151,6 +151,22 @@ def test_a_contact_sheet_shows_every_clip(tmp_path):
 def test_small_clips_are_enlarged(tmp_path):
     contact_sheet([(gradient(4, 32, 32), "")], tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == (4 * 130 + 12, 6 + 20 + 128 + 6)
+
+
+def test_a_label_of_any_length_is_cut_to_what_fits(tmp_path):
+    calls = []
+
+    def length(text: str) -> float:
+        calls.append(text)
+        return 2.0 * len(text)
+
+    assert _fitted("a red cube", 20, length) == "a red cube"
+    assert _fitted("a red cube", 19, length) == "a red cu…"
+    assert _fitted("a red cube", 2, length) == "…"
+    assert _fitted("a red cube", 1, length) == ""
+    calls.clear()
+    assert len(_fitted("cube " * 10_000, 200, length)) == 100
+    assert len(calls) < 20
 
 
 def test_an_empty_sheet_is_refused(tmp_path):

@@ -10,7 +10,8 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -143,14 +144,20 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     top = gap
     for row, (_, label) in zip(rows, clips, strict=True):
-        text = _printable(label)
-        while text and draw.textlength(text, font) > width - 2 * gap:
-            text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+        text = _fitted(_printable(label), width - 2 * gap, lambda some: draw.textlength(some, font))
         draw.text((gap, top), text, "black", font)
         sheet.paste(Image.fromarray(row), (gap, top + line))
         top += line + row.shape[0] + gap
     with _written_aside(Path(path)) as aside:
         sheet.save(aside, format="PNG")
+
+
+def _fitted(text: str, room: float, length: Callable[[str], float]) -> str:
+    """As much of a text as fits, by halves: a prompt may have thousands of letters."""
+    if length(text) <= room:
+        return text
+    letters = bisect_right(range(len(text)), room, key=lambda kept: length(text[:kept] + "…")) - 1
+    return text[:letters] + "…" if letters >= 0 else ""
 
 
 def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
