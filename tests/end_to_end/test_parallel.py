@@ -93,7 +93,10 @@ def test_a_run_goes_on_with_shared_weights_and_back(adamw_run, flow_config, begi
                 shutil.rmtree(checkpoint)
         options = ["--parallel.devices", devices, "--parallel.strategy", strategy, "--loop.keep_every", "10"]
         said = finish(begin(flow_config, run, "--optim.muon", "null", *options))
-        assert f"after step {kept}" in " ".join(said.split())
+        weights = read_tensors(next(adamw_run.glob("checkpoints/*40/ema.safetensors"))).values()
+        size = sum(value.numel() for value in weights) / 1e6
+        for told in (f"after step {kept}", f"of {size:.2f} M weights"):
+            assert told in " ".join(said.split())
         alike(run, adamw_run)
 
 

@@ -1,14 +1,14 @@
 """One training run, from its parts to its last checkpoint."""
 
+import math
 import secrets
-
-from torch import nn
 
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of, parts_of
 from vdit.data.sources import VideoSource
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
+from vdit.parallel.weights import Weights
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
@@ -81,7 +81,7 @@ def train(
         if dry:
             console.print(f"dry run: {told(next(batches))}; all is ready for step {state.step + 1}")
             return None
-        console.print(f"training a {task.title} of {size_of(task.module)} on {len(work.items)} clips")
+        console.print(f"training a {task.title} of {size_of(stepper.weights)} on {len(work.items)} clips")
         hooks = hooks_of(session, task, work, loop, state)
         stopped = fit(state, work.step, batches, engine, checkpoints, hooks, loop, optim, session.seed)
     if stopped:
@@ -117,9 +117,9 @@ def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainS
     ]
 
 
-def size_of(module: nn.Module) -> str:
-    """How many weights are trained, in words."""
-    return f"{sum(p.numel() for p in module.parameters() if p.requires_grad) / 1e6:.2f} M weights"
+def size_of(weights: Weights) -> str:
+    """How many weights are trained, in words, however ranks share them."""
+    return f"{sum(math.prod(entry.shape) for entry in weights.entries().values()) / 1e6:.2f} M weights"
 
 
 def told(batch: ClipBatch) -> str:
