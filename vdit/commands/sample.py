@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     if precision := _precision(options):
         opened.task.denoiser.backbone.lower(precision)
     sampling = _sized(opened.sampling, options)
-    _check_room(sampling, timeline.windows(sampling).length, min(options.batch, len(prompts)))
-    sampler = opened.task.sampler(sampling)
-    wish, windows = timeline.wish(sampling), timeline.windows(sampling)
+    sampler, windows = opened.task.sampler(sampling), timeline.windows(sampling)
+    _check_room(sampling, windows.length, min(options.batch, len(prompts)))
+    wish = timeline.wish(sampling)
     seeds = [options.seed + i for i in range(len(prompts))]
     out = Path(options.out) if options.out else opened.path / "sampled"
     out.mkdir(parents=True, exist_ok=True)
