@@ -104,6 +104,7 @@ needs_clips = pytest.mark.skipif(
 
 
 @needs_clips
+@pytest.mark.slow
 def test_real_video_in_a_few_steps(tmp_path: Path):
     text = run("05_real_video.py", tmp_path, "--codec-steps", "20", "--steps", "100")
     assert sorted(file.stem for file in tmp_path.glob("videos/*.mp4")) == sorted(backs(text))

@@ -15,6 +15,7 @@ def test_every_stage_writes_the_files_of_one_process(tmp_path: Path):
     run_ranks(save_work.files, 2, tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_nothing_is_gathered_to_save(tmp_path: Path):
     run_ranks(save_work.bounded, 2, tmp_path, tmp_path)
 

@@ -17,6 +17,7 @@ def test_one_stage_goes_on_from_another(tmp_path: Path):
     run_ranks(zero_work.go_on, 2, tmp_path)
 
 
+@pytest.mark.slow
 def test_states_on_the_cpu_and_half_precision(tmp_path: Path):
     run_ranks(zero_work.apart, 2, tmp_path)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vdit.plan.plan import Memory, plan_run
 
-STATES, KEPT, MOST = 0.02, 0.05, 0.15
-"""How far a forecast may be off. At the peak a kernel may need room of its own, as a convolution does."""
+STATES, KEPT, MOST = 0.02, 0.05, 0.05
+"""How far a forecast may be off."""
 
 
 def near(forecast: float, true: float, share: float) -> bool:
