@@ -1,5 +1,6 @@
 """The memory that a plan forecasts is the memory that training takes."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,14 @@ def compare(name: str, memory: Memory, found: Measured) -> None:
     assert near(memory.most - memory.states.lasting, found.most, MOST), said
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-@pytest.mark.parametrize("family", ["native", "wan"])
+QUICK = {("native", "none", "32-true"), ("wan", "selective", "bf16-mixed")}
+CASES = list(product(("native", "wan"), ("none", "selective", "full"), ("32-true", "bf16-mixed")))
+
+
+@pytest.mark.parametrize(
+    ("family", "recompute", "precision"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK)) for case in CASES],
+)
 def test_forecasts_are_near_what_a_step_takes(tmp_path: Path, family: str, recompute: str, precision: str):
     options = ("--parallel.recompute", recompute, "--parallel.precision", precision)
     parsed = small_run(tmp_path, family, *options)
