@@ -52,8 +52,8 @@ class Caption(Condition[Tokens]):
         return Tokens(*(torch.cat(parts) for parts in zip(*_same_length(signals), strict=True)))
 
     def drawn(self, batch: ClipBatch, draws: Draws) -> Tokens:
-        # The draws are on the CPU, so hidden captions need not be encoded, nor anything be mixed.
-        hidden = (draws.uniform(len(batch)) < self.drop).numpy()
+        # Hidden captions need not be encoded, nor anything be mixed.
+        hidden = self.hidden(batch, draws).numpy()
         said = ["" if none else caption for caption, none in zip(batch.captions, hidden, strict=True)]
         return _on(self.encoder.encode(said), batch.fps.device)
 

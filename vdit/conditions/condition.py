@@ -70,8 +70,11 @@ class Condition(nn.Module, ABC, Generic[Signal]):
     def drawn(self, batch: ClipBatch, draws: Draws) -> Signal:
         """What training asks for: `signal`, hidden from some of the clips."""
         signal = self.signal(batch)
-        hidden = draws.uniform(len(batch)) < self.drop
-        return self.mix(signal, self.null(signal), onto(hidden, batch.fps.device))
+        return self.mix(signal, self.null(signal), onto(self.hidden(batch, draws), batch.fps.device))
+
+    def hidden(self, batch: ClipBatch, draws: Draws) -> Bool[Tensor, "b"]:
+        """From which clips training hides this condition; on the CPU."""
+        return draws.uniform(len(batch)) < self.drop
 
     def known(self, signal: Signal) -> Known | None:
         """Latents that the signal makes known; nothing, for most conditions."""
