@@ -94,7 +94,6 @@ class StepRace:
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
-        self._fused: Any = self.optimizer
         self.engine.arrange(self.denoiser)
         stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)
         order = ClipOrder(len(clips), run.seed, run.loop.batch)
@@ -136,10 +135,11 @@ class StepRace:
 
     def bare(self, steps: int = 1) -> None:
         """Forward, backward and optimiser on a batch that is there, without any wrapper."""
+        fused: Any = self.optimizer
+        fused.grad_scale = fused.found_inf = None  # left by the loop, and clipping is its own
         for _ in range(steps):
             velocity = self.denoiser(self.at.x, self.at.sigma, self.signals)
             self.objective.loss(velocity, self.at).mean().backward()
-            self._fused.grad_scale = self._fused.found_inf = None  # clipping is the loop's alone
             self.optimizer.step()
             self.optimizer.zero_grad()
         self._finish()
