@@ -32,3 +32,16 @@ def test_clips_that_no_machine_holds_are_refused(sampling: Sampling, length: int
     with pytest.raises(InputError, match=told):
         _check_room(sampling, length, 1)
     _check_room(Sampling(17, 64, 64, 8.0), 17, 16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--first", "none.png"], "none.png: there is no such file"),
+        (["--camera", "pan lft"], "did you mean 'pan left'"),
+        (["--loop"], "--loop ends a clip with its first frame"),
+    ],
+)
+def test_what_no_model_could_be_asked_for_is_refused_before_one_is_opened(asked: list[str], told: str):
+    with pytest.raises(InputError, match=told):
+        sample(["--model", "no/folder", "--prompt", "a", *asked])

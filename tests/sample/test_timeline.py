@@ -93,7 +93,7 @@ def test_a_file_says_the_same_with_paths_beside_it(here: Path, tmp_path_factory:
         (Timeline(continued="clip.mp4", overlap=9), "--overlap 9 must be at least 1, and below 9"),
         (Timeline(camera="pan left", camera_file="poses.txt"), "two paths: give one"),
         (Timeline(camera="pan lft"), "did you mean 'pan left'"),
-        (Timeline(camera_file="none.txt"), "cannot be read"),
+        (Timeline(camera_file="none.txt"), "there is no such file"),
     ],
 )
 def test_what_cannot_be_is_refused(here: Path, timeline: Timeline, told: str):

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(_joined(arguments))
     prompts = _prompts(options)
     timeline = _timeline(options)
+    timeline.check()
 
     from rich.console import Console
 

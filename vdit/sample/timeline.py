@@ -32,6 +32,7 @@ import yaml
 
 from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
+from vdit.data.decode import ABSENT
 from vdit.data.given import read_end, read_frame, read_mask, read_reference, read_start
 from vdit.sample.sampler import Sampling, Wish
 from vdit.sample.windows import Shot, Windows
@@ -60,6 +61,28 @@ class Timeline:
     repaint: str | None = None
     mask: str | None = None
 
+    def check(self) -> None:
+        """Refuse what no model could be asked for, before one is loaded.
+
+        Raises:
+            InputError: a file that is not there, words that are no camera path, wishes that exclude or lack
+                each other.
+        """
+        if self.loop and self.first is None:
+            raise InputError("--loop ends a clip with its first frame: give one with --first")
+        if (self.repaint is None) != (self.mask is None):
+            raise InputError("--repaint VIDEO and --mask IMAGE go together: give both")
+        if self.motion is not None and not (math.isfinite(self.motion) and self.motion >= 0):
+            raise InputError(f"--motion {self.motion} must be a number, 0 or more")
+        if self.camera is not None and self.camera_file is not None:
+            raise InputError("a --camera and a --camera-file are two paths: give one of them")
+        if self.camera is not None:
+            read_path(self.camera)
+        single = (self.first, self.last, self.continued, self.camera_file, self.repaint, self.mask)
+        for file in (*single, *self.keyframes.values(), *self.references):
+            if file is not None and not Path(file).is_file():
+                raise InputError(f"{file}: {ABSENT}")
+
     def windows(self, sampling: Sampling) -> Windows:
         """How the clip is cut into parts that are sampled at once. Raises InputError where it cannot be."""
         length = sampling.frames if self.length is None else self.length
@@ -69,14 +92,14 @@ class Timeline:
         """What a sampler is asked for besides the prompt, for all frames of one clip.
 
         Raises:
-            InputError: files that cannot be read; frames beyond the end, or given twice; two cameras.
+            InputError: what `check` refuses; files that cannot be read; frames beyond the end, or given
+                twice.
         """
+        self.check()
         sampling = replace(sampling, frames=sampling.frames if self.length is None else self.length)
         size = (sampling.height, sampling.width)
         images = [read_reference(Path(file), *size) for file in self.references]
         references = References.of([torch.stack(images)]) if images else None
-        if self.motion is not None and not (math.isfinite(self.motion) and self.motion >= 0):
-            raise InputError(f"--motion {self.motion} must be a number, 0 or more")
         motion = None if self.motion is None else torch.tensor([float(self.motion)])
         return Wish(
             self.given(sampling), self.cameras(sampling), references, motion, self.repainted(sampling)
@@ -84,8 +107,6 @@ class Timeline:
 
     def repainted(self, sampling: Sampling) -> Repaint | None:
         """The video that is painted anew in part."""
-        if (self.repaint is None) != (self.mask is None):
-            raise InputError("--repaint VIDEO and --mask IMAGE go together: give both")
         if self.repaint is None or self.mask is None:
             return None
         size = (sampling.height, sampling.width)
@@ -93,9 +114,7 @@ class Timeline:
         return Repaint(pixels[None], read_mask(Path(self.mask), *size)[None])
 
     def images(self, frames: int) -> dict[int, str]:
-        """The image of each frame that has one. Raises InputError where one has two, or is not there."""
-        if self.loop and self.first is None:
-            raise InputError("--loop ends a clip with its first frame: give one with --first")
+        """The image of each frame that has one. Raises InputError where one has two, or beyond the clip."""
         said = [(0, self.first), (frames - 1, self.last), (frames - 1, self.first if self.loop else None)]
         said += list(self.keyframes.items())
         found: dict[int, str] = {}
@@ -136,8 +155,6 @@ class Timeline:
     def cameras(self, sampling: Sampling) -> Cameras | None:
         """The cameras, one a frame."""
         frames, size = sampling.frames, (sampling.height, sampling.width)
-        if self.camera is not None and self.camera_file is not None:
-            raise InputError("a --camera and a --camera-file are two paths: give one of them")
         if self.camera is not None:
             path = read_path(self.camera).cameras(frames, sampling.fps, *size)
         elif self.camera_file is not None:
