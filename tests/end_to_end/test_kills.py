@@ -76,6 +76,21 @@ def test_a_run_whose_processes_are_killed_ends_with_the_weights_of_one_left_alon
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["ddp", "zero3, shared clips"])
+def test_no_process_outlives_one_killed_before_they_have_met(flow_config, begin, tmp_path: Path, way: str):
+    if "zero" in way:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    for later in (0, 4):
+        started = begin(flow_config, tmp_path / "run", *WAYS[way])
+        while len(processes(started)) < 2:
+            time.sleep(0.05)
+        time.sleep(later)
+        os.kill(started.pid, signal.SIGKILL)
+        said = started.communicate(timeout=LEAVES)[0]  # until the other process has closed it too
+        assert "ended before all had met" in said
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_and_with_fewer_processes(
     flow_config, flow_run, begin, finish, tmp_path: Path
 ):

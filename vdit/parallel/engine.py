@@ -15,6 +15,7 @@ from vdit.parallel.agreement import Agreement
 from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks, transformers_of
 from vdit.parallel.launch import find_launch
 from vdit.parallel.mesh import Mesh
+from vdit.parallel.parent import ended_with_parent
 from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.parallel.stepper import FabricStepper, Stepper
 from vdit.parallel.watchdog import Watchdog
@@ -125,7 +126,8 @@ class Engine:
         except (RuntimeError, ValueError, MisconfigurationException) as error:
             asked = f"accelerator {parallel.accelerator}, devices {parallel.devices}"
             raise InputError(f"this machine cannot give what parallel asks for ({asked}): {error}") from error
-        self._fabric.launch()
+        with ended_with_parent(self.launch):
+            self._fabric.launch()
         self.parallel = parallel
         self.mesh = Mesh(self._fabric.global_rank, self._fabric.world_size, parallel.sequence)
         self.agreement = Agreement(self.mesh.world)

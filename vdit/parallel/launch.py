@@ -39,12 +39,20 @@ class Launch:
     @property
     def first(self) -> bool:
         """Whether this process is the first of the run, told before it has met the others."""
+        environment = self._environment()
+        return (
+            environment.global_rank() == 0 if self.by else self.first_of_node and environment.node_rank() == 0
+        )
+
+    @property
+    def first_of_node(self) -> bool:
+        """Whether it is the first of its machine."""
+        return self._environment().local_rank() == 0
+
+    def _environment(self) -> "ClusterEnvironment":
         from lightning.fabric.plugins.environments import LightningEnvironment
 
-        environment = self.environment or LightningEnvironment()
-        if self.by:
-            return environment.global_rank() == 0
-        return environment.node_rank() == environment.local_rank() == 0
+        return self.environment or LightningEnvironment()
 
     def counts(self, devices: int, nodes: int) -> tuple[int, int]:
         """Processes on each node, and nodes; those of the launcher, if there is one.
