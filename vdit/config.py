@@ -26,6 +26,7 @@ from vdit.train.loop import Loop
 from vdit.train.optim import Optim
 from vdit.train.task import Data, Pace, Task
 from vdit.types import InputError
+from vdit.yaml_file import read_yaml
 
 __all__ = [
     "Parsed",
@@ -249,7 +250,7 @@ def _table(file: Path) -> dict[str, Any]:
 
 def _content(file: Path) -> Any:
     """What is in `file`, with every reference to another file replaced by that file's content."""
-    return _expanded(_read(file), file.parent)
+    return _expanded(read_yaml(file, "configuration"), file.parent)
 
 
 def _expanded(node: Any, folder: Path) -> Any:
@@ -259,16 +260,7 @@ def _expanded(node: Any, folder: Path) -> Any:
         return [_expanded(value, folder) for value in node]
     if isinstance(node, str) and node.endswith(".yaml"):
         file = folder / node
-        return _expanded(_read(file), file.parent)
+        return _expanded(read_yaml(file, "configuration"), file.parent)
     if isinstance(node, str) and node.startswith("./"):
         return str(folder / node)
     return node
-
-
-def _read(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise InputError(f"configuration {file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration {file} is not YAML: {error}") from error

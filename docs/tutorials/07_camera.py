@@ -14,8 +14,8 @@ You will learn
     vdit/conditions/camera.py     poses -> rays, or numbers
     vdit/world/pose_judge.py      pixels and the depth of the first frame -> poses
 
-If `--run` holds a run that follows a camera, its clips are judged too: `--run docs/reproduce/room_conditions` is in
-the repository, and takes another half a minute.
+If `--run` holds a run that follows a camera, its clips are judged too. docs/reproduce/room_conditions is one,
+in the repository, and takes another half a minute.
 """
 
 import json

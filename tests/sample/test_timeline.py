@@ -121,7 +121,8 @@ def test_what_is_too_short_is_refused(here: Path):
         ("overlap: many", "overlap is 'many', and no int"),
         ("length: true", "length is True, and no int"),
         ("loop: 1", "loop is 1, and no bool"),
-        ("a: [", "cannot be read"),
+        ("a: [", r"t\.yaml is not YAML: line 1: expected the node content"),
+        ("first: a.png\nkeyframes: {4: a.png, 4: b.png}", "line 2: '4' is said twice"),
         (None, "cannot be read"),
     ],
 )

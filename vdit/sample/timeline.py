@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
@@ -37,6 +36,7 @@ from vdit.data.given import read_end, read_frame, read_mask, read_reference, rea
 from vdit.sample.sampler import Sampling, Wish
 from vdit.sample.windows import Shot, Windows
 from vdit.types import Cameras, Given, InputError, References, Repaint
+from vdit.yaml_file import read_yaml
 
 __all__ = ["Timeline", "read_timeline"]
 
@@ -183,10 +183,7 @@ def read_timeline(file: Path) -> Timeline:
     Raises:
         InputError: the file is missing, or says something that is not known.
     """
-    try:
-        said = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"timeline {file} cannot be read: {error}") from error
+    said = read_yaml(file, "timeline")
     known = _names()
     if not isinstance(said, dict):
         raise InputError(f"timeline {file} is no table: known are {', '.join(known)}")
