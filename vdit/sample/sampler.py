@@ -64,8 +64,8 @@ class Sampling:
         whole_steps: whether the model is told sigma in whole thousandths, cut off, as Wan's was trained.
         low_guidance: scale of guidance for sigma below `boundary`; None is the same everywhere.
         boundary: sigma from which `guidance` takes over from `low_guidance`.
-        guidance_frames: scale of guidance by given frames; 1 is none. Each scale that differs from the others
-            costs an evaluation more.
+        guidance_frames: scale of guidance by given frames; 1 is none. Each change from one scale to the
+            next, in the order frames, references, camera, text, costs an evaluation more.
         guidance_references: scale of guidance by references; 1 is none.
         guidance_camera: scale of guidance by the camera; 1 is none.
     """
