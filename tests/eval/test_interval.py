@@ -40,6 +40,13 @@ def test_the_ratio_of_paired_times_ignores_what_slows_both():
     assert median_ratio_interval(list(1.5 * slow), list(slow)) == pytest.approx((1.5, 1.5))
 
 
+def test_a_machine_whose_speed_drifts_widens_no_interval():
+    rng = np.random.default_rng(2)
+    slow, noise = np.linspace(1, 3, 40), rng.normal(1, 0.01, size=(2, 40))
+    low, high = median_ratio_interval(list(1.05 * slow * noise[0]), list(slow * noise[1]))
+    assert 1.04 < low < 1.05 < high < 1.06
+
+
 def test_the_interval_of_a_noisy_ratio_holds_it_and_narrows():
     rng = np.random.default_rng(1)
 

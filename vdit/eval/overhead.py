@@ -25,8 +25,8 @@ class Overhead:
 
     @property
     def ratio(self) -> float:
-        """Median of `full` over median of `bare`."""
-        return statistics.median(self.full) / statistics.median(self.bare)
+        """The median of what `full` took over what `bare` did, pair by pair."""
+        return statistics.median(full / bare for full, bare in zip(self.full, self.bare, strict=True))
 
     @property
     def interval(self) -> tuple[float, float]:
