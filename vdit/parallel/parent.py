@@ -1,8 +1,8 @@
 """A process that another one started ends with it while they have not met: until then nothing else tells it.
 
 torchrun, DeepSpeed's launcher and srun end what they started themselves. Where Fabric starts the processes of
-a node, the first of them is the parent of the others, and these would go on asking for it for as long as
-`parallel.timeout` says.
+a node, the first of them is the parent of the others, and these would go on asking for it until the limit of
+their exchanges, which `parallel.timeout` sets.
 """
 
 import os
