@@ -259,8 +259,7 @@ def _expanded(node: Any, folder: Path) -> Any:
     if isinstance(node, list):
         return [_expanded(value, folder) for value in node]
     if isinstance(node, str) and node.endswith(".yaml"):
-        file = folder / node
-        return _expanded(read_yaml(file, "configuration"), file.parent)
+        return _content(folder / node)
     if isinstance(node, str) and node.startswith("./"):
         return str(folder / node)
     return node

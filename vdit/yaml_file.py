@@ -38,9 +38,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         said = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in said:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is said twice", problem_mark=key.start_mark
-                )
-            said.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in said:
+                problem = f"{key.value!r} is said twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            said.add(key.value)
         return super().construct_mapping(node, deep)

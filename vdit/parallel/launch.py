@@ -40,9 +40,9 @@ class Launch:
     def first(self) -> bool:
         """Whether this process is the first of the run, told before it has met the others."""
         environment = self._environment()
-        return (
-            environment.global_rank() == 0 if self.by else self.first_of_node and environment.node_rank() == 0
-        )
+        if self.by:
+            return environment.global_rank() == 0
+        return self.first_of_node and environment.node_rank() == 0
 
     @property
     def first_of_node(self) -> bool:

@@ -40,6 +40,9 @@ from vdit.yaml_file import read_yaml
 
 __all__ = ["Timeline", "read_timeline"]
 
+FILES = ("first", "last", "continued", "camera_file", "repaint", "mask")
+"""Attributes of a timeline that name one file each."""
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -78,8 +81,7 @@ class Timeline:
             raise InputError("a --camera and a --camera-file are two paths: give one of them")
         if self.camera is not None:
             read_path(self.camera)
-        single = (self.first, self.last, self.continued, self.camera_file, self.repaint, self.mask)
-        for file in (*single, *self.keyframes.values(), *self.references):
+        for file in (*(getattr(self, name) for name in FILES), *self.keyframes.values(), *self.references):
             if file is not None and not Path(file).is_file():
                 raise InputError(f"{file}: {ABSENT}")
 
@@ -196,7 +198,7 @@ def read_timeline(file: Path) -> Timeline:
             raise InputError(f"timeline {file}: {path!r} is no path")
         return str(file.parent / path)
 
-    for name in ("first", "last", "continued", "camera_file", "repaint", "mask"):
+    for name in FILES:
         if name in found:
             found[name] = beside(found[name])
     references = found.get("references", [])
