@@ -1,5 +1,6 @@
 """What ranks that share states or tokens hold in tests, beside what a plan says they will."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from vdit.train.optim import Optim, build_optimizer
 from vdit.train.step import StepOutput
 from vdit.types import DenoiserInput, Tokens
 
-STATES, KEPT = 0.03, 0.05
+STATES, KEPT = 0.03, 0.01
 
 
 def model() -> nn.Module:
@@ -119,6 +120,26 @@ def copies(rank: int, world: int) -> None:
     assert abs(plan.gradients - more.now) <= STATES * more.now, said
 
 
+def saved(work: Callable[[], StepOutput], lasting: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass leaves for the backward, without what lasts.
+
+    The allocator's own record would not do here: what ranks exchange is let go of by a thread of gloo, now
+    and then, and what threads of that kind free is not in it.
+    """
+    storages: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = work()  # whose graph keeps all that was noted alive, so that no address is taken twice
+    note(out.loss)
+    without = {tensor.untyped_storage().data_ptr() for tensor in lasting}
+    return sum(size for address, size in storages.items() if address not in without)
+
+
 def kept(rank: int, world: int) -> None:
     """What a rank keeps that has a part of the tokens."""
     torch.manual_seed(0)
@@ -126,15 +147,14 @@ def kept(rank: int, world: int) -> None:
     spread_tokens(module, SequenceGroup(dist.group.WORLD, rank, world))
     given = inputs(32)
     loss_of(module, given)  # what is made once
-    out, found = traced(lambda: loss_of(module, given))
-    del out
+    found = saved(lambda: loss_of(module, given), [*module.parameters(), *module.buffers(), *given])
     with torch.device("meta"):
         module = model()
     spread_tokens(module, SequenceGroup(None, rank, world))
     planned = rehearse(
         module, inputs(32, "meta"), loss_of, lambda m: build_optimizer(m, Optim()), False, False
     )
-    said = f"tokens shared by {world}: {planned.kept / found.now:.4f}"
+    said = f"tokens shared by {world}: {planned.kept / found:.4f}"
     if rank == 0:
         print(said, flush=True)
-    assert abs(planned.kept - found.now) <= KEPT * found.now, said
+    assert abs(planned.kept - found) <= KEPT * found, said
