@@ -17,8 +17,9 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m vdit score runs/demo
 	@echo "open runs/demo/report.html"
 
+# Two files of tests at a time, each on one core.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest

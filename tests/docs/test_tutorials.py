@@ -37,6 +37,7 @@ def drawn(file: Path) -> tuple[int, int]:
         return image.size
 
 
+@pytest.mark.slow
 def test_flow_in_2d(tmp_path: Path):
     text = run("01_flow_in_2d.py", tmp_path)
     euler = {n: number(rf"Euler +{n} steps .* off ([\d.]+)", text) for n in (4, 8, 16, 32)}
@@ -76,6 +77,7 @@ def test_one_step_by_hand(tmp_path: Path):
     drawn(tmp_path / "03_one_clip.png")
 
 
+@pytest.mark.slow
 def test_sampling(tmp_path: Path):
     text = run("04_sampling.py", tmp_path, "--run", str(tmp_path / "no_run"))
     assert number(r"differ by at most ([\d.]+)", text) < 1e-3

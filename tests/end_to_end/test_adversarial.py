@@ -33,6 +33,7 @@ def test_a_codec_goes_on_with_its_statistics_and_leaves_without_its_critic(
     assert held_out["psnr"] > json.loads((codec_run / "codec/codec.json").read_text())["held_out"]["psnr"] - 3
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_codec_and_one_critic(adversarial_config, begin, finish, tmp_path: Path):
     finish(begin(adversarial_config, tmp_path / "run", "--parallel.devices", "2"))
     rows = [row for row in read_rows(RunFolder(tmp_path / "run").metrics) if row["kind"] == "train"]

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from vdit.commands import train
 
 
@@ -43,6 +45,7 @@ def test_what_is_wrong_is_told(flow_config: Path, flow_run: Path, command, tmp_p
     assert "optimizer.safetensors is damaged" in said
 
 
+@pytest.mark.slow
 def test_several_processes_meet(flow_config: Path, begin, finish, tmp_path: Path):
     said = finish(begin(flow_config, tmp_path / "run", "--parallel.devices", "2", "--dry-run"))
     assert "the first batch of this process is 2 clips" in said

@@ -59,6 +59,7 @@ def test_torchrun(flow_run: Path, flow_config: Path, finish, tmp_path: Path):
     assert_same(tmp_path / "run", flow_run)
 
 
+@pytest.mark.slow
 def test_other_counts_than_torchrun_started(flow_config: Path, finish, tmp_path: Path):
     said = finish(start(TORCHRUN, flow_config, tmp_path / "run", "--parallel.devices", "4"), status=1)
     assert "error: parallel.devices is 4, but torchrun started 2 processes on each of 1 nodes" in said

@@ -112,6 +112,7 @@ def saving(run: Path) -> list[Path]:
     return [folder for folder in folders if not folder.name.endswith("forgotten")]
 
 
+@pytest.mark.slow
 def test_an_adversarial_run_that_is_killed_and_loses_its_start_ends_as_if_it_had_not(
     adversarial_config, codec_run, begin, finish, tmp_path: Path
 ):

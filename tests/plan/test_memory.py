@@ -51,6 +51,7 @@ def test_forecasts_are_near_what_a_step_takes(tmp_path: Path, family: str, recom
     compare(f"{family}, recompute {recompute}, {precision}", bucket.memory, measured(parsed))
 
 
+@pytest.mark.slow
 def test_forecasts_for_an_adapter_are_near(tmp_path: Path):
     pytest.importorskip("peft", reason="peft is not installed")
     parsed = small_run(tmp_path, "wan", "--parallel.precision", "bf16-mixed", adapter={"rank": 4})

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     _print_table(score, console)
     for rows in heard.tables():
         _print_rows(rows, console)
-    console.print(f"{out / 'report.html'}  {out / 'scores.json'}")
+    console.print(f"{out / 'report.html'}  {out / 'scores.json'}", soft_wrap=True)
     return 0
 
 

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     contact_sheet(rows[:SHEET_CLIPS], out / "sheet.png")
     _write(score, options, out)
     _print(score, console)
-    console.print(f"{out / 'scores.json'}  {out / 'sheet.png'}")
+    console.print(f"{out / 'scores.json'}  {out / 'sheet.png'}", soft_wrap=True)
     return 0
 
 

@@ -177,7 +177,7 @@ class CodecTask(Task):
         if session.engine.main:
             save_codec(self.codec, session.folder.codec, facts)
             shutil.copyfile(session.folder.metrics, session.folder.codec / TRAINING)
-        session.console.print(f"codec exported to {session.folder.codec}")
+        session.console.print(f"codec exported to {session.folder.codec}", soft_wrap=True)
 
     def measure_latents(self, source: ClipSource) -> None:
         """Set the mean and deviation of every latent channel, over training clips."""
