@@ -28,6 +28,12 @@ class Draws:
         self._shared = Generator().manual_seed(seed)
         self._noises = 0
 
+    @classmethod
+    def named(cls, seed: int, name: str) -> "Draws":
+        """Numbers of one clip outside training: by its name."""
+        said = f"{seed} {name}".encode()
+        return cls(int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") >> 1)
+
     def uniform(self, n: int, *shape: int) -> Float[Tensor, "n *shape"]:
         """Numbers in [0, 1) for each of `n` clips, on the CPU."""
         return self._own(torch.rand(self.world * n, *shape, generator=self._shared), n)

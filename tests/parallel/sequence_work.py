@@ -71,7 +71,7 @@ def measured(model: nn.Module, inputs: DenoiserInput) -> tuple[Tensor, dict[str,
 
 
 def alike(rank: int, world: int) -> None:
-    """Output and mean gradients are those of one rank; in evaluation nothing is shared."""
+    """Output and mean gradients are those of one rank, and what it evaluates is."""
     group = SequenceGroup(dist.group.WORLD, rank, world)
     for name, (model, inputs) in cases().items():
         torch.manual_seed(0)
@@ -92,8 +92,9 @@ def alike(rank: int, world: int) -> None:
             )
         n = model.embed(inputs)[0].shape[1]
         assert inside[0][1] == group.parts(n)[rank], name
-        if rank == 0:  # alone: the others would have to answer
+        with torch.inference_mode():
             torch.testing.assert_close(model.eval()(inputs), expected)
+        assert inside[-1] == inside[0], name
 
 
 def _note(inside: list[tuple[int, ...]], block: nn.Module, args: Any, x: Tensor) -> None:

@@ -11,7 +11,8 @@ from threading import Event, Thread, Timer
 import pytest
 import torch
 
-from vdit.train.checkpoint import Checkpoint, Checkpoints
+from vdit.train.checkpoint import Checkpoint, Checkpoints, Stuck
+from vdit.train.saving import Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
@@ -428,3 +429,26 @@ def test_a_save_that_training_waits_for_is_given_up_when_interrupted(
     with pytest.raises(InputError, match="step_00000001 was given up when the process was interrupted"):
         checkpoints.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_wrote_is_waited_for(new_state, tmp_path: Path):
+    """As on a shared disk, which shows an older state for a while; without end, it is another disk."""
+    here, there = Checkpoints(tmp_path / "here", keep=1), Checkpoints(tmp_path / "there", keep=1)
+    there.save(advance(new_state(), 3))
+    later = Timer(0.5, lambda: there.folder.rename(here.folder))
+    later.start()
+    assert here.seen(3) == Checkpoint(here.folder / "step_00000003", 3)
+    later.join()
+    with pytest.raises(InputError, match=r"does not see .*step_00000004, which rank 0 goes on from"):
+        here.seen(4, patience=0)
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for(new_state, tmp_path: Path, monkeypatch):
+    answers = Event()
+    monkeypatch.setattr("os.fsync", lambda file: answers.wait())
+    checkpoints = Checkpoints(tmp_path, keep=1, writers=Writers(patience=0.1), background=True)
+    checkpoints.save(advance(new_state(), 3))
+    with pytest.raises(Stuck, match="step_00000003 does not end: rank 0 still writes its part"):
+        checkpoints.wait()
+    checkpoints.wait()  # what nobody can end is forgotten
+    answers.set()

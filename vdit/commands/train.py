@@ -8,13 +8,20 @@ does everything but the steps: it builds, encodes what is not yet in the cache, 
 and a first batch; the folder of the run stays as it is.
 """
 
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from vdit.config import build_run, load_run, parse_run
+from vdit.commands.command import run_command
+from vdit.config import Parsed, Run, build_run, load_run, parse_run
 from vdit.parallel.launch import LOST, lost_peer, without_local_rank
+
+if TYPE_CHECKING:
+    from vdit.parallel.engine import Engine
 
 __all__ = ["main"]
 
@@ -26,21 +33,49 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         0 when done, 3 when a signal ended it early, 4 when a number was not finite, 5 when other processes
-        were lost or one stood still.
+        were lost, or one or a disk stood still.
     """
     dry = DRY in arguments
     parsed = parse_run([word for word in without_local_rank(arguments) if word != DRY], __doc__ or "")
 
+    from vdit.parallel.engine import Engine
+
+    run = build_run(parsed)
+    engine = Engine(run.parallel)
+
+    def work() -> int:
+        return _train(engine, run, parsed, dry)
+
+    return work() if engine.mesh.world == 1 else run_among_others(work)
+
+
+def run_among_others(work: Callable[[], int]) -> int:
+    """Do the work of one of several processes; what fails ends this one here, with its status.
+
+    Python would first end the exchange between processes, and on GPUs that waits for those that are still in
+    the middle of one: for ever, and no launcher would hear of the failure.
+    """
+    try:
+        status = run_command(lambda _: work(), ())
+    except BaseException:  # the process ends with it
+        traceback.print_exc()
+        status = 1
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool) -> int:
     from rich.console import Console
 
-    from vdit.parallel.engine import Engine
+    from vdit.train.checkpoint import Stuck
     from vdit.train.finite import NonFinite
     from vdit.train.run import train
     from vdit.train.run_folder import RunFolder
     from vdit.train.task import Session
 
-    run = build_run(parsed)
-    engine = Engine(run.parallel)
     console = Console(quiet=not engine.main)
     folder = RunFolder(Path(run.out))
     if engine.mesh.world > 1:
@@ -50,13 +85,17 @@ def main(arguments: Sequence[str]) -> int:
         with TemporaryDirectory() as aside:
             if dry and recorded is None:  # what a task leaves in its run's folder goes with the rehearsal
                 folder = RunFolder(Path(engine.gathered([aside])[0]))
-            session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed)
+            clips = max(1, run.loop.batch // engine.mesh.data_world)
+            session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed, clips)
             stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry)
             engine.barrier()
         return engine.leave(3) if stopped else 0
     except NonFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
+    except Stuck as error:
+        print(f"error: {engine.name}: {error}", file=sys.stderr, flush=True)
+        return LOST
     except RuntimeError as error:
         if (lost := lost_peer(error)) is None:
             raise

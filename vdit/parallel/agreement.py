@@ -1,5 +1,7 @@
 """What ranks agree on beside the steps, without any of them waiting."""
 
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 
@@ -14,10 +16,11 @@ class Agreement:
 
     Args:
         world: processes of the run.
+        patience: how long a process waits for the others.
     """
 
-    def __init__(self, world: int) -> None:
-        self._group = dist.new_group(backend="gloo") if world > 1 else None
+    def __init__(self, world: int, patience: timedelta | None = None) -> None:
+        self._group = dist.new_group(backend="gloo", timeout=patience) if world > 1 else None
         self._value = torch.zeros((), dtype=torch.int64)
         self._under_way: dist.Work | None = None
 

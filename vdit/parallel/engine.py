@@ -11,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from vdit.models.backbone import VideoBackbone
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.blocks import Recompute, compile_blocks, recompute_blocks, transformers_of
 from vdit.parallel.launch import find_launch
@@ -70,6 +71,11 @@ class Parallel:
         if self.timeout <= 0:
             raise InputError(f"parallel.timeout is {self.timeout}: give seconds above 0")
 
+    @property
+    def patience(self) -> timedelta:
+        """How long exchanges wait. The watchdog speaks before they give up: it knows who stalls."""
+        return timedelta(seconds=2 * self.timeout)
+
     def require_groups(self) -> int:
         """How many groups of processes have clips of their own.
 
@@ -112,14 +118,13 @@ class Engine:
         devices, nodes = self.launch.counts(parallel.devices, parallel.nodes)
         parallel = replace(parallel, devices=devices, nodes=nodes)
         parallel.require_groups()
-        # The watchdog speaks before the exchanges give up: it knows who stalls.
         alone = devices * nodes == 1 and parallel.strategy == "auto"
         try:
             self._fabric = Fabric(
                 accelerator=parallel.accelerator,
                 devices=parallel.devices,
                 num_nodes=parallel.nodes,
-                strategy="auto" if alone else DDPStrategy(timeout=timedelta(seconds=2 * parallel.timeout)),
+                strategy="auto" if alone else DDPStrategy(timeout=parallel.patience),
                 precision=parallel.precision,
                 plugins=self.launch.environment,
             )
@@ -130,7 +135,7 @@ class Engine:
             self._fabric.launch()
         self.parallel = parallel
         self.mesh = Mesh(self._fabric.global_rank, self._fabric.world_size, parallel.sequence)
-        self.agreement = Agreement(self.mesh.world)
+        self.agreement = Agreement(self.mesh.world, parallel.patience)
         self.watchdog = Watchdog(self.mesh.rank, self.mesh.world, parallel.timeout)
 
     @property
@@ -158,17 +163,23 @@ class Engine:
     def arrange(self, module: nn.Module) -> None:
         """Have the transformers in a module work as the run asks, before it is set up.
 
+        The precision is theirs too, for what is measured and drawn beside the steps.
+
         Raises:
             InputError: there is none, or its heads cannot be shared.
         """
         if self.parallel.strategy in STAGES:
             transformers_of(module, f"parallel.strategy {self.parallel.strategy}")
         if self.mesh.sequence > 1:
-            spread_tokens(module, sequence_group(self.mesh))
+            spread_tokens(module, sequence_group(self.mesh, self.parallel.patience))
         if self.parallel.recompute != "none":
             recompute_blocks(module, self.parallel.recompute)
         if self.parallel.compile:
             compile_blocks(module)
+        if self.parallel.precision == "bf16-mixed":
+            for part in module.modules():
+                if isinstance(part, VideoBackbone):
+                    part.arithmetic = torch.bfloat16
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer, limit: float) -> Stepper:
         """A module, on the device, and its optimiser as the strategy has them.
@@ -186,11 +197,12 @@ class Engine:
             return FabricStepper(self._fabric, module, optimizer, limit)
         os.environ.setdefault("LOCAL_RANK", str(self._fabric.local_rank))  # Fabric leaves the first without
         half = self.parallel.precision == "bf16-mixed"
-        return ZeroStepper(module, optimizer, stage, limit, self.parallel.offload, half)
+        offload, patience = self.parallel.offload, self.parallel.patience
+        return ZeroStepper(module, optimizer, stage, limit, offload, half, patience)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all ranks."""
-        return value if self.mesh.world == 1 else self._fabric.all_reduce(value, reduce_op="mean")  # pyright: ignore
+        return self._reduced(value, dist.ReduceOp.SUM) / self.mesh.world
 
     @property
     def runs_ahead(self) -> bool:
@@ -199,9 +211,15 @@ class Engine:
 
     def any(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
         """Whether the flag is up on any rank, on the device."""
+        return self._reduced(flag.float(), dist.ReduceOp.MAX) > 0
+
+    def _reduced(self, value: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
+        # Fabric would have all ranks meet first, and on a GPU wait for it.
         if self.mesh.world == 1:
-            return flag
-        return self._fabric.all_reduce(flag.float(), reduce_op="max") > 0  # pyright: ignore
+            return value
+        reduced = value.detach().clone()
+        dist.all_reduce(reduced, how)
+        return reduced
 
     def rows(self, values: Sequence[float]) -> list[list[float]]:
         """The values of every rank, one row a rank."""

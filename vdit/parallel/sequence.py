@@ -11,6 +11,7 @@ Source: Jacobs et al. 2023 (DeepSpeed Ulysses).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -54,16 +55,21 @@ class SequenceGroup:
         return start, start + parts[self.rank]
 
 
-def sequence_group(mesh: Mesh) -> SequenceGroup:
-    """The group of this process; all processes must ask for theirs."""
-    group, _ = dist.new_subgroups(mesh.sequence)  # of neighbours
+def sequence_group(mesh: Mesh, patience: timedelta | None = None) -> SequenceGroup:
+    """The group of this process; all processes must ask for theirs.
+
+    Args:
+        mesh: of the run.
+        patience: how long a process waits for the others of its group.
+    """
+    group, _ = dist.new_subgroups(mesh.sequence, timeout=patience)  # of neighbours
     return SequenceGroup(group, mesh.sequence_rank, mesh.sequence)
 
 
 def spread_tokens(backbone: nn.Module, group: SequenceGroup) -> None:
-    """Have every transformer in `backbone` share its tokens over a group, in training mode.
+    """Have every transformer in `backbone` share its tokens over a group, in training and evaluation.
 
-    In evaluation each rank computes all of them, so that one rank alone can sample.
+    The ranks of a group compute together, always: none can evaluate alone.
 
     Raises:
         InputError: there is no transformer, or the ranks do not divide its heads.
@@ -90,13 +96,7 @@ class _Spread:
         blocks[0].register_forward_pre_hook(self.split, prepend=True)
         blocks[-1].register_forward_hook(self.join)
 
-    @property
-    def active(self) -> bool:
-        return self.transformer.training
-
-    def split(self, block: nn.Module, args: tuple[Tensor, Stream]) -> tuple[Tensor, Stream] | None:
-        if not self.active:
-            return None
+    def split(self, block: nn.Module, args: tuple[Tensor, Stream]) -> tuple[Tensor, Stream]:
         x, stream = args
         self.whole = x.shape[1]
         start, stop = self.group.span(self.whole)
@@ -106,13 +106,11 @@ class _Spread:
         return x[:, start:stop], stream
 
     def give(self, block: nn.Module, args: tuple[Tensor, Stream]) -> tuple[Tensor, Stream] | None:
-        if not self.active or self.stream is None:
+        if self.stream is None:
             return None
         return args[0], self.stream
 
-    def join(self, block: nn.Module, args: Any, x: Tensor) -> Tensor | None:
-        if not self.active:
-            return None
+    def join(self, block: nn.Module, args: Any, x: Tensor) -> Tensor:
         self.stream = None
         return _Join.apply(x, self.group, self.group.parts(self.whole))
 
@@ -136,8 +134,6 @@ class _SpreadAttend(Attend):
         mask: Bool[Tensor, "b m"] | Float[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b n heads d"]:
         spread = self.spread
-        if not spread.active:
-            return super().forward(q, k, v, mask)
         group, parts = spread.group, spread.group.parts(spread.whole)
         own = parts[group.rank]
         sent = rearrange(torch.stack([q, k, v]), "three b n (p h) d -> (p n) three b h d", p=group.size)

@@ -8,6 +8,7 @@ Source: Rajbhandari et al. 2020.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -43,6 +44,7 @@ class ZeroStepper(Stepper):
         limit: gradients are scaled down to this norm.
         offload: whether optimiser states stay in the memory of the CPU.
         half: whether matrix products are in bfloat16.
+        patience: how long a process waits for the others in an exchange.
 
     Raises:
         InputError: DeepSpeed is not installed, or another optimiser.
@@ -56,6 +58,7 @@ class ZeroStepper(Stepper):
         limit: float,
         offload: bool,
         half: bool,
+        patience: timedelta | None = None,
     ) -> None:
         if not isinstance(optimizer, torch.optim.AdamW):
             raise InputError(
@@ -63,6 +66,11 @@ class ZeroStepper(Stepper):
                 "leave out optim.muon, or train with parallel.strategy ddp"
             )
         deepspeed = started_deepspeed()
+        from deepspeed.utils import groups  # pyright: ignore
+
+        if groups._WORLD_GROUP is None:  # which DeepSpeed would make with a patience of its own
+            groups._WORLD_GROUP = dist.new_group(range(dist.get_world_size()), timeout=patience)
+        self._home = torch.device("cpu") if offload else None
         self._groups = [list(group["params"]) for group in optimizer.param_groups]
         self._options = [[key for key in group if key != "params"] for group in optimizer.param_groups]
         if stage == 3:
@@ -92,7 +100,8 @@ class ZeroStepper(Stepper):
         return torch.where(norm < 0, torch.nan, norm)  # below 0 stands for one that is no number
 
     def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
-        self._zero.optimizer.found_inf = stay.float()
+        # The CPU would read a flag that comes from a device before it has come.
+        self._zero.optimizer.found_inf = stay.float().to(self._home or stay.device)
         self._engine.step()
 
     def optimizer_state(self) -> OptimizerState:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +25,19 @@ from vdit.types import InputError
 from vdit.weights.files import disk_refusal, load_weights
 from vdit.weights.source import open_weights
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "Stuck"]
 
 NAME = re.compile(r"step_(\d{8})")
+
+PATIENCE = 120.0
+"""Seconds that a process waits to see what another wrote: twice what a shared disk may show an old state."""
+
+GIVEN_UP = 3
+"""Times the patience of writers, after which nobody waits for a save: who can lose it has by then."""
+
+
+class Stuck(RuntimeError):
+    """A save that does not come to an end, for a disk does not answer."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,18 @@ class Checkpoints:
         """The newest whole checkpoint."""
         return self.all()[-1] if self.all() else None
 
+    def seen(self, step: int, patience: float = PATIENCE) -> Checkpoint:
+        """The whole checkpoint of a step, as another process sees it. Raises InputError if it never comes."""
+        path, deadline = self.folder / f"step_{step:08d}", time.monotonic() + patience
+        while not (path / MANIFEST).is_file():
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"rank {self.writers.rank} does not see {path}, which rank 0 goes on from: give --out a "
+                    "folder that all nodes share"
+                )
+            time.sleep(1)
+        return Checkpoint(path, step)
+
     def save(self, state: TrainState) -> None:
         """Save `state`, then forget the oldest; all ranks together. The save before is waited for.
 
@@ -174,8 +197,17 @@ class Checkpoints:
         Raises:
             InputError: as `save` does.
             RuntimeError: another process has gone.
+            Stuck: a disk does not answer, on any process.
         """
-        while self._under_way is not None and self.writers.agreement.now(self._under_way.goes_on):
+        deadline = time.monotonic() + GIVEN_UP * self.writers.patience
+        while self._under_way is not None:
+            late = time.monotonic() > deadline
+            worst = self.writers.agreement.now(self._under_way.goes_on * (1 + late))
+            if worst == 0:
+                break
+            if worst > 1:
+                stuck, self._under_way = self._under_way, None  # nobody can end it, so nobody waits for it
+                raise Stuck(stuck.told(self.writers.rank))
             self._under_way.join(LOOK_EVERY)
         self._finish()
 
@@ -239,6 +271,14 @@ class Background:
     def goes_on(self) -> bool:
         """Whether it has not come to its end."""
         return not self._over.is_set()
+
+    def told(self, rank: int) -> str:
+        """What a process says that does not wait for this save any longer."""
+        own = "still writes its part" if self.goes_on else "has written its part, another process has not"
+        return (
+            f"saving {self.saving.final} does not end: rank {rank} {own}. The disk does not answer; no "
+            "checkpoint was harmed, and the same command goes on from the last one"
+        )
 
     def join(self, seconds: float) -> None:
         """Wait for the end of it, for so long at most."""

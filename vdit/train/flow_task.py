@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from vdit.data.latents import FeaturedSource, LatentCache
 from vdit.data.loader import ItemSource
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
-from vdit.eval.sigma_loss import sigma_loss
+from vdit.eval.sigma_loss import SIGMAS, loss_by_sigma
 from vdit.flow.noise import LogitNormal, NoiseLevels
 from vdit.flow.objective import FlowMatching
 from vdit.flow.weight import SigmaWeight
@@ -36,7 +35,7 @@ from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import Cameras, Clip, ClipBatch, ClipSource, InputError
+from vdit.types import Cameras, Clip, ClipBatch, ClipSource, InputError, on_tensors
 
 __all__ = ["FlowTask"]
 
@@ -152,7 +151,7 @@ class FlowTask(Task):
         wanted = {c.name: (fingerprint + c.fingerprint, partial(seen, c)) for c in self.denoiser.featured}
         wanted = {"latents": (fingerprint, encoded), **wanted}
         with StageBars(session.console) as bars:
-            made = cache.compute(source, wanted, CLIPS_AT_ONCE, partial(bars.show, title))
+            made = cache.compute(source, wanted, min(CLIPS_AT_ONCE, session.clips), partial(bars.show, title))
         latents = made.pop("latents")
         return FeaturedSource(latents, made) if made else latents
 
@@ -163,17 +162,29 @@ class FlowTask(Task):
             Samples(lambda path: self.draw(session, path), session),
         ]
 
-    def held_out_batches(self, session: Session) -> Iterator[ClipBatch]:
-        """Held-out latents on the device, a few at a time."""
-        items = iter(self.held_out[i] for i in range(min(VALIDATION_CLIPS, len(self.held_out))))
-        while group := list(islice(items, CLIPS_AT_ONCE)):
-            yield stack(group).to(session.engine.device)
+    def own_held_out(self, session: Session) -> Iterator[tuple[ClipBatch, int]]:
+        """This process's part of held-out latents, a few at a time, and how many of these count.
+
+        All have as many batches, for where weights are shared they compute together: who has run out of clips
+        is given one that does not count.
+        """
+        mesh, at_once = session.engine.mesh, session.clips
+        clips = min(VALIDATION_CLIPS, len(self.held_out))
+        for start in range(0, clips, at_once * mesh.data_world):
+            first = start + at_once * mesh.data_rank
+            own = range(first, min(first + at_once, clips))
+            batch = stack([self.held_out[i] for i in own or [0]])
+            yield batch.to(session.engine.device), len(own)
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Held-out loss at each of a few fixed sigmas, and their mean."""
-        by_sigma = sigma_loss(self.denoiser, self.objective, self.held_out_batches(session))
-        mean = sum(by_sigma.values()) / len(by_sigma)
-        return {"loss": mean, **{f"loss_at_sigma_{sigma}": value for sigma, value in by_sigma.items()}}
+        """Held-out loss at each of a few fixed sigmas, and their mean; processes share the clips."""
+        sums = torch.zeros(len(SIGMAS) + 1, device=session.engine.device)
+        for batch, count in self.own_held_out(session):
+            rows = loss_by_sigma(self.denoiser, self.objective, batch)[:, :count]
+            sums += torch.cat([rows.sum(1), rows.new_full((1,), count)])
+        *losses, clips = session.engine.mean(sums).tolist()
+        by_sigma = {f"loss_at_sigma_{at}": loss / clips for at, loss in zip(SIGMAS, losses, strict=True)}
+        return {"loss": sum(by_sigma.values()) / len(by_sigma), **by_sigma}
 
     def wish(self, clips: Sequence[Clip]) -> Wish:
         """What clips that are drawn are given of held-out ones, of all that the model hears."""
@@ -195,7 +206,11 @@ class FlowTask(Task):
         prompts = [session.data.held_out.caption(i) for i in range(count)]
         state = torch.get_rng_state()
         wish = self.wish([session.data.held_out[i] for i in range(count)])
-        pixels = self.sampler(self.sampling).sample(prompts, seeds=range(count), wish=wish)
+        sampler, pixels = self.sampler(self.sampling), []
+        for start in range(0, count, session.clips):
+            now = slice(start, start + session.clips)
+            seeds, part = range(count)[now], on_tensors(wish, lambda each, now=now: each[now])
+            pixels += sampler.sample(prompts[now], seeds=seeds, wish=part)
         torch.set_rng_state(state)
         if folder is None:
             return

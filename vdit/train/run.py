@@ -9,7 +9,7 @@ from vdit.data.sources import VideoSource
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
-from vdit.train.checkpoint import Checkpoints
+from vdit.train.checkpoint import Checkpoint, Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
@@ -60,10 +60,10 @@ def train(
         folder.claim(config, recorded)
     engine.barrier()
     checkpoints = checkpoints_of(folder, engine, loop)
-    latest = checkpoints.latest()
+    latest = chosen(checkpoints, engine)
     if latest is not None:
         if latest.step >= loop.steps:
-            console.print(f"{folder.path} is complete: {latest.step} steps done")
+            console.print(f"{folder.path} is complete: {latest.step} steps done", soft_wrap=True)
             return None
         latest.require_state(checkpoints.writers)
     tell_sources(session)
@@ -77,7 +77,7 @@ def train(
         if latest is not None:
             latest.restore(state)
             batches.load_state_dict(state.position)
-            console.print(f"continuing {folder.path} after step {state.step}")
+            console.print(f"continuing {folder.path} after step {state.step}", soft_wrap=True)
         if dry:
             console.print(f"dry run: {told(next(batches))}; all is ready for step {state.step + 1}")
             return None
@@ -92,8 +92,21 @@ def train(
 def checkpoints_of(folder: RunFolder, engine: Engine, loop: Loop) -> Checkpoints:
     """Those of a run, which all processes of this session write together."""
     session = engine.gathered([secrets.token_hex(4)])[0]
-    writers = Writers(engine.mesh.rank, engine.mesh.world, session, Agreement(engine.mesh.world))
+    mesh, parallel = engine.mesh, engine.parallel
+    agreement = Agreement(mesh.world, parallel.patience)
+    writers = Writers(mesh.rank, mesh.world, session, agreement, parallel.timeout)
     return Checkpoints(folder.checkpoints, loop.keep, loop.keep_every, writers, loop.background)
+
+
+def chosen(checkpoints: Checkpoints, engine: Engine) -> Checkpoint | None:
+    """What all processes go on from: the first one chooses, for a shared disk may show others an older state.
+
+    Raises:
+        InputError: this process does not come to see what was chosen.
+    """
+    latest = checkpoints.latest() if engine.main else None
+    step = int(engine.gathered(["-1" if latest is None else str(latest.step)])[0])
+    return None if step < 0 else checkpoints.seen(step)
 
 
 def tell_sources(session: Session) -> None:

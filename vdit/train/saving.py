@@ -37,8 +37,8 @@ DONE, SIZES, DIGESTS = "done", "sizes", "digests"
 
 REMEDY = "No checkpoint was harmed; start the same command again to go on from the last one."
 
-LOOK_EVERY = 0.02
-"""Seconds between looks for what another process leaves."""
+LOOK_EVERY, LOOK_LATER = 0.02, 0.5
+"""Seconds between looks for what another process leaves: at first, and once it takes long."""
 
 HURRIED = 20.0
 """Seconds that a process which ends with an error waits for the parts of others."""
@@ -243,6 +243,7 @@ class Saving:
     def _wait(self, missing: Callable[[], Sequence[int]]) -> None:
         """Until no rank is missing. Raises InputError if one leaves a note, or is not done in time."""
         deadline = time.monotonic() + self.writers.patience * (1 if self._main else 2)
+        pause = LOOK_EVERY
         while late := missing():
             if self._note.is_file():
                 raise InputError(self._note.read_text())
@@ -252,7 +253,8 @@ class Saving:
                     f"{self.aside} is not complete: rank {self.writers.rank} waited for rank {ranks} in "
                     f"vain. Look at its messages, and whether all processes see {self.final.parent}. {REMEDY}"
                 )
-            time.sleep(LOOK_EVERY)
+            time.sleep(pause)
+            pause = min(1.1 * pause, LOOK_LATER)
 
     def _give_up(self, error: Exception) -> None:
         """Leave a note for the others, and nothing else."""

@@ -81,8 +81,9 @@ class Snapshot:
         finally:
             self._pairs = []
             self._filled.set()
-        if self._event is not None:
-            self._event.synchronize()
+        if self._event is not None and self._stream is not None:
+            with torch.cuda.device(self._stream.device):  # a new thread would wake the first device too
+                self._event.synchronize()
 
     def settle(self) -> None:
         """Wait until what is copied may change. What a device is told later, it does after its copies."""

@@ -73,6 +73,7 @@ class Session:
         pace: how often hooks fire.
         steps: of the whole run.
         seed: of the whole run.
+        clips: that this process computes with at once, in a step.
     """
 
     engine: Engine
@@ -82,6 +83,7 @@ class Session:
     pace: Pace
     steps: int
     seed: int
+    clips: int
 
 
 @dataclass(frozen=True)
