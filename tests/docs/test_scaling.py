@@ -1,9 +1,13 @@
 """The numbers of docs/scaling.md follow from its formulas: every table there is made here.
 
+What a process holds from step to step is not a formula of this file: `vdit.plan.states` says it.
+
 python tests/docs/test_scaling.py      prints the tables
 """
 
+import shlex
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from math import ceil, sqrt
 from pathlib import Path
@@ -11,11 +15,16 @@ from pathlib import Path
 import torch
 import yaml
 
-from vdit.parallel.zero import REDUCE_BUCKET
+from vdit.config import build_part, parse_run
+from vdit.eval.sigma_loss import SIGMAS
+from vdit.models.wan.dit import WanDiT
+from vdit.parallel.engine import Parallel
+from vdit.plan.states import States, states_of
 from vdit.train.manifest import LENGTH
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/scaling.md"
+SIZES = yaml.safe_load((ROOT / "configs/model/wan_2_1_t2v_14b.yaml").read_text())["init_args"]
 
 # Wan 2.1 14B at 81 frames of 720 x 1280: latents of 21 x 90 x 160, patches of 1 x 2 x 2.
 WEIGHTS = 14_288_491_584
@@ -36,6 +45,9 @@ COPY, SHA = 25e9, 1e9  # bytes a second of one process: from its GPU to locked m
 OFTEN = 100  # steps from one checkpoint to the next, where training waits for the copy alone
 RESTART = 600  # seconds from a failure to the first new step, but for reading the checkpoint
 
+HELD_OUT = (64, 8)  # clips of a validation
+SHOWN, SOLVER_STEPS, GUIDED = 4, 50, 2  # clips that are drawn; forward passes of each
+
 RUNS = {"256": (256, 8), "1,000": (1000, 8)}
 
 
@@ -50,16 +62,37 @@ def clip_seconds(sequence: int) -> float:
     return 3 * flops() / (sequence * MFU * PEAK)
 
 
-def memory(stage: int, world: int, sequence: int) -> dict[str, float]:
+@cache
+def model() -> WanDiT:
+    with torch.device("meta"):
+        return WanDiT(**SIZES)
+
+
+@cache
+def states(strategy: str, world: int, accumulate: int = 1) -> States:
+    """What one of `world` processes on GPUs holds, as `python -m vdit plan` counts it."""
+    parallel = Parallel(
+        "cuda",
+        NODE,
+        world // NODE,
+        strategy=strategy,  # pyright: ignore
+        precision="bf16-mixed",
+    )
+    return states_of(model(), parallel, accumulate, adamw=8 * WEIGHTS)
+
+
+def memory(strategy: str, world: int, sequence: int, accumulate: int = 1) -> dict[str, float]:
     """Bytes a GPU, item by item."""
     own = TOKENS / sequence
-    gathered = 4 * WEIGHTS if stage < 3 else 4 * WEIGHTS / world
+    held = states(strategy, world, accumulate)
+    gathered = held.passing if strategy == "zero3" else 0
     return {
-        "weights, float32": gathered,
-        "bfloat16 casts of them": (1 if stage < 3 else 2) * 2 * WEIGHTS / LAYERS,
-        "gradients, float32": 4 * WEIGHTS / (world if stage > 1 else 1),
-        "buckets of gradients": REDUCE_BUCKET * (2 * (4 + 4) if stage < 3 else 4 + 2),
-        "float32 copy, two moments, average": 16 * WEIGHTS / world,
+        "weights, float32": held.weights,
+        "weights gathered, float32": gathered,
+        "bfloat16 casts of them": 2 * WEIGHTS / LAYERS,
+        "gradients, float32": held.gradients,
+        "buckets of gradients": held.buffers + held.passing - gathered,
+        "float32 copy, two moments, average": held.optimiser + held.average,
         "inputs of blocks, float32": 4 * D * LAYERS * own,
         "what attention gave": 2 * (2 * D + 4 * HEADS) * LAYERS * own,
         "one block at work": BLOCK * own,
@@ -87,7 +120,7 @@ def gigabytes(size: float) -> str:
 
 
 def memory_rows() -> list[str]:
-    ways = [memory(2, 256, 8), memory(3, 256, 8), memory(2, 1000, 8)]
+    ways = [memory("zero2", 256, 8), memory("zero3", 256, 8), memory("zero2", 1000, 8)]
     rows = [row(name, *(gigabytes(way[name]) for way in ways)) for name in ways[0]]
     rows.append(row("**together**", *(f"**{gigabytes(sum(way.values()))}**" for way in ways)))
     left = [f"{(MEMORY - sum(way.values())) / GB:.0f}" for way in ways]
@@ -96,12 +129,13 @@ def memory_rows() -> list[str]:
 
 def stage_rows() -> list[str]:
     """Why not less sharing, or fewer GPUs a clip."""
-    ddp = memory(1, 256, 8) | {"float32 copy, two moments, average": 12 * WEIGHTS}
-    ways = {"ddp": ddp} | {f"zero{stage}": memory(stage, 256, 8) for stage in (1, 2, 3)}
-    rows = [row(f"`{name}`, 8 GPUs a clip", gigabytes(sum(way.values()))) for name, way in ways.items()]
-    few = {p: sum(memory(2, 256, p).values()) for p in (4, 2, 1)}
-    rows += [row(f"`zero2`, {p} GPUs a clip", gigabytes(size)) for p, size in few.items()]
-    half = sum(ways["zero2"].values()) - 2 * WEIGHTS  # weights are their own casts
+    several = "`zero1`, 8 GPUs a clip, several micro-batches a step"
+    ways = {f"`{name}`, 8 GPUs a clip": memory(name, 256, 8) for name in ("ddp", "zero1")}
+    ways[several] = memory("zero1", 256, 8, accumulate=2)
+    ways |= {f"`{name}`, 8 GPUs a clip": memory(name, 256, 8) for name in ("zero2", "zero3")}
+    ways |= {f"`zero2`, {p} GPUs a clip": memory("zero2", 256, p) for p in (4, 2, 1)}
+    rows = [row(name, gigabytes(sum(way.values()))) for name, way in ways.items()]
+    half = sum(memory("zero2", 256, 8).values()) - 2 * WEIGHTS  # weights are their own casts
     return [*rows, row("`zero2`, 8 GPUs a clip, were weights bfloat16", gigabytes(half))]
 
 
@@ -167,9 +201,21 @@ def written(world: int) -> float:
     return CHECKPOINT / DISK + max(CHECKPOINT / DISK, verified(world) / SHA)
 
 
-def begun() -> float:
-    """Seconds of reading when a run goes on: of all processes together, and of the first alone."""
-    return (CHECKPOINT + SHARED) / DISK + 4 * WEIGHTS / ALONE
+def read(strategy: str, world: int) -> float:
+    """Bytes that come from the disk when a run goes on; a node reads weights once for its processes."""
+    readers = 1 if strategy == "zero3" else world // NODE
+    return CHECKPOINT + SHARED + readers * 4 * WEIGHTS
+
+
+def begun(strategy: str, world: int) -> float:
+    """Seconds of reading when a run goes on, where no process reads faster than alone."""
+    weights = read(strategy, world) - CHECKPOINT - SHARED
+    return (CHECKPOINT + SHARED) / DISK + max(weights / DISK, 4 * WEIGHTS / ALONE)
+
+
+def built(strategy: str) -> float:
+    """Bytes of the memory of a node's CPU while models are built; under zero3 of the first node alone."""
+    return 4 * WEIGHTS * (1 if strategy == "zero3" else NODE)
 
 
 def checkpoint_rows() -> list[str]:
@@ -185,11 +231,21 @@ def checkpoint_rows() -> list[str]:
         told("all is written, read again and hashed in", written, "s"),
         told("a process verifies, at the start", lambda world: verified(world) / GB, "GB"),
         told("and reads of average and moments", lambda world: SHARED / world / GB, "GB"),
-        told("the first process of weights", lambda _: 4 * WEIGHTS / GB, "GB"),
-        told("all processes read", lambda w: (w * verified(w) + SHARED + 4 * WEIGHTS) / 1e12, "TB"),
-        told("which takes", lambda _: begun(), "s", 0),
+        told("and reads of weights, `zero2`, each", lambda _: 4 * WEIGHTS / GB, "GB"),
+        told("all read from the disk, `zero2`", lambda world: read("zero2", world) / 1e12, "TB"),
+        told("which takes", lambda world: begun("zero2", world), "s", 0),
+        told("and reads of weights, `zero3`, the first alone", lambda _: 4 * WEIGHTS / GB, "GB"),
+        told("all read from the disk, `zero3`", lambda world: read("zero3", world) / 1e12, "TB"),
+        told("which takes", lambda world: begun("zero3", world), "s", 0),
         told("did each verify and read all", lambda w: w * 2 * CHECKPOINT / 1e12, "TB"),
         told("of it from the disk, 8 processes a node", lambda w: w / NODE * CHECKPOINT / 1e12, "TB"),
+    ]
+
+
+def start_rows() -> list[str]:
+    return [
+        row("`zero1`, `zero2`", "each process", "all nodes", f"{built('zero2') / GB:.0f} GB"),
+        row("`zero3`", "the first process", "the first node", f"{built('zero3') / GB:.0f} GB"),
     ]
 
 
@@ -204,15 +260,18 @@ def failure_rows() -> list[str]:
         a_day = FAILURES * world
         between, step = 86400 / a_day, clip_seconds(sequence)
         best, waited = interval(copied(world), between), interval(written(world), between)
-        for what, cost, every in (
-            ("all of it", written(world), waited),
-            ("the copy", copied(world), best),
-            ("the copy", copied(world), OFTEN * step),
+        for strategy, what, cost, every in (
+            ("zero2", "all of it", written(world), waited),
+            ("zero2", "the copy", copied(world), best),
+            ("zero2", "the copy", copied(world), OFTEN * step),
+            ("zero3", "the copy", copied(world), OFTEN * step),
         ):
-            lost = cost / every + every / (2 * between) + (RESTART + begun()) / between
+            again = RESTART + begun(strategy, world)
+            lost = cost / every + every / (2 * between) + again / between
             rows.append(
                 row(
                     name,
+                    f"`{strategy}`",
                     f"{a_day:.2f}",
                     f"{between / 3600:.0f} h",
                     what,
@@ -242,13 +301,38 @@ def run_rows() -> list[str]:
     return rows
 
 
+def looked(clips: int, groups: int) -> float:
+    """Seconds of a validation whose clips `groups` share evenly."""
+    return ceil(clips / groups) * len(SIGMAS) * clip_seconds(NODE) / 3
+
+
+def drawn() -> float:
+    """Seconds of drawing clips of the size of those that are trained on, by one group."""
+    return SHOWN * SOLVER_STEPS * GUIDED * clip_seconds(NODE) / 3
+
+
+def validation_rows() -> list[str]:
+    rows = []
+    for name, groups in (
+        ("any", 1),
+        *((name, world // sequence) for name, (world, sequence) in RUNS.items()),
+    ):
+        for clips in HELD_OUT:
+            seconds = looked(clips, groups)
+            shares = [seconds / (seconds + every * clip_seconds(NODE)) for every in (250, 1000)]
+            rows.append(row(name, groups, clips, f"{seconds:.0f} s", *(f"{share:.1%}" for share in shares)))
+    return rows
+
+
 TABLES = (
     compute_rows,
     stage_rows,
     memory_rows,
+    start_rows,
     exchange_rows,
     traffic_rows,
     run_rows,
+    validation_rows,
     checkpoint_rows,
     failure_rows,
 )
@@ -264,13 +348,21 @@ def test_every_row_of_the_page_follows_from_its_formulas():
 
 
 def test_the_model_is_the_one_that_is_shipped():
-    from vdit.models.wan.dit import WanDiT
+    assert sum(p.numel() for p in model().parameters()) == WEIGHTS
+    assert (SIZES["width"], SIZES["hidden"], SIZES["depth"], SIZES["heads"]) == (D, F, LAYERS, HEADS)
 
-    sizes = yaml.safe_load((ROOT / "configs/model/wan_2_1_t2v_14b.yaml").read_text())["init_args"]
-    with torch.device("meta"):
-        model = WanDiT(**sizes)
-    assert sum(p.numel() for p in model.parameters()) == WEIGHTS
-    assert (sizes["width"], sizes["hidden"], sizes["depth"], sizes["heads"]) == (D, F, LAYERS, HEADS)
+
+def test_the_command_of_the_page_is_a_run_of_its_layout():
+    written = PAGE.read_text().split("```\n")[1].replace("\\\n", " ")
+    words = shlex.split(written)
+    nodes, devices = (int(words[words.index(name) + 1]) for name in ("--nnodes", "--nproc-per-node"))
+    parsed = parse_run(words[words.index("train.py") + 1 :], "")
+    parallel, loop = build_part(parsed, "parallel"), build_part(parsed, "loop")
+    world, sequence = RUNS["256"]
+    assert (nodes * devices, parallel.sequence, parallel.strategy) == (world, sequence, "zero2")
+    assert (loop.batch, loop.accumulate, loop.save_every) == (world // sequence, 1, OFTEN)
+    cut = parsed.values.data.train.init_args.cut
+    assert (cut.frames, cut.height, cut.width) == (81, 720, 1280)
 
 
 if __name__ == "__main__":
