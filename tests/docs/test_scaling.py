@@ -314,7 +314,7 @@ def drawn() -> float:
 def validation_rows() -> list[str]:
     rows = []
     for name, groups in (
-        ("any", 1),
+        (NODE, 1),
         *((name, world // sequence) for name, (world, sequence) in RUNS.items()),
     ):
         for clips in HELD_OUT:
