@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from os import fsync
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -94,15 +94,23 @@ class LatentSource:
         return self._said[index].caption
 
 
+class Latents(Protocol):
+    """Latents, or other rows that are kept of clips, by clip number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> LatentClip: ...
+
+
 class FeaturedSource:
     """Latents with what else was made of the same clips.
 
     Args:
         latents: of the clips.
-        features: cache files of the same clips, by the name of the condition that reads them.
+        features: rows of the same clips, by the name of the condition that reads them.
     """
 
-    def __init__(self, latents: LatentSource, features: Mapping[str, LatentSource]) -> None:
+    def __init__(self, latents: Latents, features: Mapping[str, Latents]) -> None:
         assert all(len(source) == len(latents) for source in features.values())
         self.latents, self.features = latents, features
 
@@ -142,6 +150,7 @@ class LatentCache:
         wanted: Mapping[str, tuple[str, Compute]],
         batch: int = 4,
         progress: Progress | None = None,
+        memory_bytes: int = 2**30,
     ) -> dict[str, LatentSource]:
         """What is made of all clips of `source`, from the folder, or computed now and kept there.
 
@@ -153,6 +162,7 @@ class LatentCache:
                 fingerprint changes whenever the rows would.
             batch: clips computed at once.
             progress: called with (clips done, clips in all) after each batch.
+            memory_bytes: see `LatentSource`.
 
         Raises:
             InputError: the disk is too small or full, the rows differ in shape, or are not finite.
@@ -177,7 +187,7 @@ class LatentCache:
                         progress(len(next(iter(writers.values())).done), len(source))
                 for writer in writers.values():
                     writer.close()
-        return {name: LatentSource(paths[name], keys[name]) for name in wanted}
+        return {name: LatentSource(paths[name], keys[name], memory_bytes) for name in wanted}
 
     def _key(self, source_fingerprint: str, codec_fingerprint: str) -> str:
         parts = (_FORMAT, str(self.dtype), codec_fingerprint, source_fingerprint)

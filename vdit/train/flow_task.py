@@ -16,6 +16,7 @@ from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, Featured, GivenFrames
 from vdit.data.latents import FeaturedSource, LatentCache
 from vdit.data.loader import ItemSource
+from vdit.data.pieces import compute_apart
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import SIGMAS, loss_by_sigma
@@ -125,18 +126,20 @@ class FlowTask(Task):
         if session.engine.main:
             copy_codec(self.codec_folder, session.folder.codec)
         sources = (session.data.train, session.data.held_out)
-        captions = [source.caption(i) for source in sources for i in range(len(source))]
+        captions = list(dict.fromkeys(source.caption(i) for source in sources for i in range(len(source))))
+        mesh = session.engine.mesh
         with StageBars(session.console) as bars:
-            self.text.prepare([*captions, ""], partial(bars.show, "reading captions"))
+            own = ["", *captions][mesh.rank :: mesh.world]
+            self.text.prepare(own, partial(bars.show, "reading captions"))
+            session.engine.barrier()
+            # What others have kept elsewhere, if the folder is no shared one.
+            self.text.prepare(["", *captions], partial(bars.show, "reading captions"))
         train = self.encoded(session.data.train, session, "encoding clips")
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(FlowStep(self.denoiser, self.objective), train)
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
-        """Latents of a source and what the conditions see of it, from the cache or made now.
-
-        Every rank makes what it lacks.
-        """
+        """Latents of a source and what the conditions see of it, from the cache or made now by all ranks."""
         device, codec = session.engine.device, self.codec.to(session.engine.device)
         cache, fingerprint = LatentCache(self.cache / "latents"), codec_fingerprint(self.codec_folder)
         tiled = TiledCodec(codec, self.sampling.memory)
@@ -151,7 +154,9 @@ class FlowTask(Task):
         wanted = {c.name: (fingerprint + c.fingerprint, partial(seen, c)) for c in self.denoiser.featured}
         wanted = {"latents": (fingerprint, encoded), **wanted}
         with StageBars(session.console) as bars:
-            made = cache.compute(source, wanted, min(CLIPS_AT_ONCE, session.clips), partial(bars.show, title))
+            at_once, told = min(CLIPS_AT_ONCE, session.clips), partial(bars.show, title)
+            mesh, meet = session.engine.mesh, session.engine.barrier
+            made = compute_apart(cache, source, wanted, at_once, told, mesh.rank, mesh.world, meet)
         latents = made.pop("latents")
         return FeaturedSource(latents, made) if made else latents
 

@@ -1,0 +1,120 @@
+"""A large source in pieces, each encoded by one of the processes and kept in a file of its own."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from vdit.data.latents import Compute, LatentCache, LatentSource
+from vdit.data.stack import LatentClip
+from vdit.types import Clip, ClipSource
+
+__all__ = ["JoinedLatents", "Piece", "compute_apart", "pieces_of"]
+
+PIECE_VALUES = 2**31
+"""Of pixels in a piece: what is lost when a process is killed, and what the slowest has to do more."""
+
+MEMORY_BYTES = 2**30
+"""Of latents that stay in memory, of all pieces together."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some clips of a source, one behind the other, as a source.
+
+    Attributes:
+        source: the whole.
+        start: the first clip.
+        stop: the one behind the last.
+    """
+
+    source: ClipSource
+    start: int
+    stop: int
+
+    @property
+    def fingerprint(self) -> str:
+        said = f"{self.source.fingerprint} {self.start} {self.stop}"
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> Clip:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.source[self.start + index]
+
+    def caption(self, index: int) -> str:
+        """The caption of clip `index`."""
+        return self.source.caption(self.start + index)
+
+
+def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource]:
+    """A source in pieces of so many values of pixels at most, or of one clip; itself, where it has no more.
+
+    They are the same however many processes there are.
+    """
+    if not len(source):
+        return [source]
+    clips = max(1, values // source[0].pixels.numel())
+    if len(source) <= clips:
+        return [source]
+    return [Piece(source, at, min(at + clips, len(source))) for at in range(0, len(source), clips)]
+
+
+class JoinedLatents:
+    """The latents of all pieces, by clip number."""
+
+    def __init__(self, parts: Sequence[LatentSource]) -> None:
+        self._parts = parts
+        self._starts = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> LatentClip:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._starts, index) - 1
+        return self._parts[part][index - self._starts[part]]
+
+
+def compute_apart(
+    cache: LatentCache,
+    source: ClipSource,
+    wanted: Mapping[str, tuple[str, Compute]],
+    batch: int,
+    progress: Callable[[int, int], None],
+    rank: int = 0,
+    world: int = 1,
+    meet: Callable[[], None] = lambda: None,
+) -> dict[str, JoinedLatents]:
+    """What is made of all clips (see `LatentCache.compute`), each process making every `world`-th piece.
+
+    Where the folder is no shared one, each then makes what others made elsewhere.
+
+    Args:
+        cache: of all processes.
+        source: the clips.
+        wanted: by name, a fingerprint and what makes of a batch a row a clip.
+        batch: clips computed at once.
+        progress: called with (clips done, clips in all) of this process's own pieces.
+        rank: of this process, among `world`.
+        world: processes.
+        meet: waits for all of them.
+
+    Raises:
+        InputError: as `LatentCache.compute` does.
+    """
+    pieces = pieces_of(source)
+    own = pieces[rank::world]
+    done, total = 0, sum(map(len, own))
+    for piece in own:
+        cache.compute(piece, wanted, batch, lambda now, _, before=done: progress(before + now, total))
+        done += len(piece)
+    meet()
+    memory = MEMORY_BYTES // len(pieces)
+    made = [cache.compute(piece, wanted, batch, memory_bytes=memory) for piece in pieces]
+    return {name: JoinedLatents([part[name] for part in made]) for name in wanted}
