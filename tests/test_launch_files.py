@@ -3,6 +3,8 @@
 import os
 import stat
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,28 +34,105 @@ def test_every_task_of_slurm_has_a_gpu_and_hears_the_signal():
 
 def tool(folder: Path, name: str, text: str) -> None:
     file = folder / name
-    file.write_text(f"#!/bin/bash\n{text}\n")
+    file.write_text(text)
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
-@pytest.mark.parametrize(
-    ("status", "restarts", "again"),
-    [(0, 0, False), (2, 0, False), (3, 9, True), (4, 0, False), (5, 0, True), (137, 2, True), (1, 3, False)],
-)
-def test_the_job_is_queued_again_where_the_same_command_goes_on(tmp_path: Path, status, restarts, again):
-    """Under tools that stand in for Slurm's: the script's own words are run."""
+SRUN = f"""#!{sys.executable}
+import os, sys
+from argparse import REMAINDER, ArgumentParser
+
+parser = ArgumentParser(allow_abbrev=False)
+parser.add_argument("--kill-on-bad-exit", type=int, default=0)
+parser.add_argument("--wait", type=float, default=0)
+parser.add_argument("--cpus-per-task")
+parser.add_argument("command", nargs=REMAINDER)
+options = parser.parse_args()
+print("srun", *options.command, os.environ["SAID"], sep="\\n", flush=True)
+tasks = [[float(number) for number in task.split(":")] for task in os.environ["TASKS"].split()]
+if options.kill_on_bad_exit:
+    killed, by = min((end for end, status in tasks if status), default=float("inf")), 15
+else:
+    killed, by = min(end for end, _ in tasks) + (options.wait or float("inf")), 9
+sys.exit(int(max(128 + by if end > killed else status for end, status in tasks)))
+"""
+"""srun as its manual has it, of tasks that end after some seconds with a status (`TASKS`, "end:status" each).
+
+A bad status ends the other tasks at once, or the first end does after a wait. Its own status is the highest.
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Callable[..., tuple[int, bool]]:
+    """Runs the script of a job under stand-ins for Slurm's tools: its status, and whether it begins again."""
     (tmp_path / "vdit").mkdir()
-    tool(tmp_path, "srun", f'echo "srun $*"; exit {status}')
-    tool(tmp_path, "scontrol", 'if [ "$1" = show ]; then echo node7; echo node8; else echo "scontrol $*"; fi')
-    job = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_RESTART_COUNT": str(restarts)}
-    environment = {**os.environ, **job, "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", str(SBATCH), "--config", "c.yaml"], env=environment, capture_output=True, text=True
+    tool(tmp_path, "srun", SRUN)
+    tool(
+        tmp_path,
+        "scontrol",
+        '#!/bin/bash\nif [ "$1" = show ]; then echo node7; echo node8; else echo "scontrol $*"; fi\n',
     )
-    assert done.returncode == status
-    assert not done.stderr
-    assert ".venv/bin/python train.py --config c.yaml" in done.stdout
-    assert ("scontrol requeue 123456" in done.stdout) == again
+
+    def start(*tasks: str, said: str = "", restarts: int = 0, complains: bool = False):
+        job = {
+            "SLURM_JOB_ID": "123456",
+            "SLURM_JOB_NODELIST": "node[7-8]",
+            "SLURM_RESTART_COUNT": str(restarts),
+        }
+        stand_ins = {
+            "HOME": str(tmp_path),
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "TMPDIR": str(tmp_path),
+        }
+        done = subprocess.run(
+            ["bash", str(SBATCH), "--config", "c.yaml"],
+            env={**os.environ, **job, **stand_ins, "TASKS": " ".join(tasks), "SAID": said},
+            capture_output=True,
+            text=True,
+        )
+        assert bool(done.stderr) == complains
+        assert done.stdout.startswith("srun\n.venv/bin/python\ntrain.py\n--config\nc.yaml\n")
+        assert not list(tmp_path.glob("tmp.*"))
+        return done.returncode, "scontrol requeue 123456" in done.stdout
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("tasks", "status", "again"),
+    [
+        (("0:0", "5:0"), 0, False),
+        (("0:2", "2:2"), 2, False),
+        (("0:3", "2:3"), 3, True),
+        (("0:4", "2:4"), 4, False),
+        (("0:5", "9:5"), 5, True),
+        (("0:1", "9:5"), 5, True),
+        (("0:1", "inf:0"), 137, True),
+    ],
+)
+def test_the_job_is_queued_again_where_the_same_command_goes_on(queue, tasks, status, again):
+    """Tasks leave one after the other, and their status is that of the job, unless one crashed alone."""
+    assert queue(*tasks) == (status, again)
+
+
+def test_a_run_that_is_stopped_by_hand_is_not_queued_again(queue):
+    assert queue("0:3", "1:3", said="stopped by the file stop after step 12; the same command goes on") == (
+        3,
+        False,
+    )
+    assert queue("0:3", "1:3", said="stopped by SIGTERM after step 12; the same command goes on") == (3, True)
+
+
+def test_crashes_are_counted_in_a_row_and_starts_are_not(queue):
+    """Time limits between them, after which Slurm's count of starts goes on."""
+    statuses = [1, 137, 3, 3, 3, 3, 3, 1, 5, 1, 1]
+    again = [queue(f"0:{status}", restarts=n) for n, status in enumerate(statuses)]
+    assert again == [*((status, True) for status in statuses[:-1]), (1, False)]
+
+
+def test_a_crash_that_cannot_be_counted_is_the_last(queue, tmp_path: Path):
+    (tmp_path / "vdit/vdit-123456.crashes").mkdir()
+    assert queue("0:1", complains=True) == (1, False)
 
 
 def test_the_script_of_slurm_is_a_script():
@@ -65,22 +144,37 @@ def test_the_manifest_of_kubernetes_agrees_with_itself():
     name, nodes = job["metadata"]["name"], job["spec"]["completions"]
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
-    words = [word.removeprefix("--").partition("=") for word in container["command"]]
-    options = {key: value for key, _, value in words}
     assert (service["kind"], job["kind"], job["spec"]["completionMode"]) == ("Service", "Job", "Indexed")
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"] == {"job-name": name}
     assert pod["subdomain"] == service["metadata"]["name"]
-    assert job["spec"]["parallelism"] == nodes == int(options["nnodes"])
-    assert options["rdzv-endpoint"].partition(":")[0] == f"{name}-0.{service['metadata']['name']}"
-    assert int(options["nproc-per-node"]) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert job["spec"]["parallelism"] == nodes
     assert pod["restartPolicy"] == "OnFailure"  # the container of an index starts again, and goes on
-    assert job["spec"]["backoffLimit"] > 0
-    [patience] = [v["value"] for v in container["env"] if v["name"] == "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
-    assert int(patience) < pod["terminationGracePeriodSeconds"]
+    assert job["spec"]["backoffLimit"] >= 10 * nodes  # a failure restarts all containers, and each counts
+    values = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert int(values["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < pod["terminationGracePeriodSeconds"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
-    assert options["out"].startswith(mounts["shared"])
+    shared = f"{mounts['shared']}/"
+    assert container["workingDir"].startswith(shared)  # what is written by relative paths outlives the pod
+    assert values["HF_HOME"].startswith(shared)
+
+
+def test_the_command_of_kubernetes_is_one_that_torchrun_reads():
+    """`$(NODE)` is replaced as Kubernetes does it, which knows the variables of `env` alone."""
+    from torch.distributed.run import config_from_args, parse_args
+
+    service, job = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert [entry["name"] for entry in container["env"] if "valueFrom" in entry] == ["NODE"]
+    torchrun, *words = [word.replace("$(NODE)", "1") for word in container["command"]]
+    config, _, script = config_from_args(parse_args(words))
+    assert torchrun == "torchrun"
+    assert (config.min_nodes, config.max_nodes) == (job["spec"]["completions"],) * 2
+    assert config.nproc_per_node == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert (config.rdzv_backend, config.rdzv_configs["rank"]) == ("static", 1)
+    assert config.rdzv_endpoint == f"{job['metadata']['name']}-0.{service['metadata']['name']}:29500"
+    assert "train.py" in script
 
 
 def test_the_hostfile_is_one_that_deepspeed_reads():

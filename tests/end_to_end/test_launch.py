@@ -104,3 +104,32 @@ def test_a_signal_to_one_of_two_processes_saves_and_leaves_with_3(
     assert f"stopped by SIGTERM after step {kept.step}" in said
     finish(start(PYTHON, flow_config, run, "--parallel.devices", "2"))
     assert_same(run, flow_run)
+
+
+def test_a_job_of_slurm_that_is_stopped_by_hand_is_not_queued_again(
+    codec_config: Path, finish, tmp_path: Path
+):
+    """Its script knows by what the run says; srun is one task here."""
+    (tmp_path / "vdit/.venv/bin").mkdir(parents=True)
+    (tmp_path / "vdit/train.py").symlink_to(ROOT / "train.py")
+    python = f'exec "{sys.executable}" "$@"'
+    tools = {"srun": 'exec "${@:4}"', "scontrol": 'echo "scontrol $1 node0"', "vdit/.venv/bin/python": python}
+    for name, script in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    run = tmp_path / "run"
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node0", "HOME": str(tmp_path)}
+    script = ["bash", str(ROOT / "configs/launch/slurm.sbatch")]
+    process = subprocess.Popen(
+        [*script, "--config", str(codec_config), "--out", str(run), "--loop.steps", "100000"],
+        env={**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    while Checkpoints(run / "checkpoints", keep=1).latest() is None and process.poll() is None:
+        time.sleep(0.05)
+    (run / "stop").touch()
+    said = finish(process, status=3)
+    assert "stopped by hand and saved: not queued again" in said
+    assert "scontrol requeue" not in said
