@@ -31,8 +31,7 @@ class Draws:
     @classmethod
     def named(cls, seed: int, name: str) -> "Draws":
         """Numbers of one clip outside training: by its name."""
-        said = f"{seed} {name}".encode()
-        return cls(int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") >> 1)
+        return cls(_seed(f"{seed} {name}"))
 
     def uniform(self, n: int, *shape: int) -> Float[Tensor, "n *shape"]:
         """Numbers in [0, 1) for each of `n` clips, on the CPU."""
@@ -66,5 +65,9 @@ class Draws:
 
     def _key(self, place: int) -> int:
         """A seed for the clip at a place, another for each noise that is drawn."""
-        said = f"{self.seed} {self._noises} {place}".encode()
-        return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") >> 1  # what torch takes
+        return _seed(f"{self.seed} {self._noises} {place}")
+
+
+def _seed(said: str) -> int:
+    """A seed that torch takes, another for each text."""
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "big") >> 1
