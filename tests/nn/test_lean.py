@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vdit.nn.lean import LeanMLP, LeanRMSNorm, lean_branch, norm_modulate
+from vdit.nn.lean import LeanMLP, LeanRMSNorm, gated_sum, lean_branch, norm_modulate
 from vdit.nn.mlp import MLP
 
 
@@ -106,6 +106,23 @@ def test_lean_norms_keep_their_input_alone():
     )  # mean and deviation
     norm = LeanRMSNorm(8, eps=1e-6)
     assert kept_bytes(lambda: norm(x), x, norm.weight) == 4 * 100
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gated_sum_keeps_what_was_made_as_it_is(device: str):
+    x, gate = torch.randn(2, 50, 8, device=device), torch.randn(2, 1, 8, device=device, requires_grad=True)
+    made = torch.randn(2, 50, 8, device=device).bfloat16().requires_grad_()
+    with torch.autocast(device, dtype=torch.bfloat16):
+        assert kept_bytes(lambda: gated_sum(x, gate, made), x, gate, made) == 0
+        total = gated_sum(x, gate, made)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, x + gate * made.float())
+    torch.testing.assert_close(
+        gradients(total, [gate, made]), gradients(x + gate * made.float(), [gate, made]), atol=1e-2, rtol=1e-2
+    )
 
 
 def test_what_is_small_is_not_computed_again_by_a_hook(monkeypatch: pytest.MonkeyPatch):

@@ -29,9 +29,9 @@ WAN = ("wan.dit.WanDiT", {"width": 256, "hidden": 768, "depth": 3, "heads": 4, "
 FAMILIES = {"native": NATIVE, "wan": WAN}
 
 
-def asked() -> Asked:
+def asked(shape: ClipShape = SHAPE) -> Asked:
     with torch.device("meta"):
-        return Asked([SHAPE], WORDS, build_codec(CODEC))
+        return Asked([shape], WORDS, build_codec(CODEC))
 
 
 def small_run(folder: Path, family: str, *options: str, **task: Any) -> Parsed:
@@ -124,46 +124,64 @@ def live_bytes() -> int:
     return sum(found.values())
 
 
-def measured(parsed: Parsed, change: Callable[[nn.Module], None] | None = None) -> Measured:
-    """A real training step, the third, by the parts that training has."""
-    before = live_bytes()
-    parallel, optim = build_part(parsed, "parallel"), Optim(**vars(parsed.values.optim))
-    torch.manual_seed(0)
-    task, engine = build_part(parsed, "task"), Engine(parallel)
-    engine.arrange(task.module)
-    if change is not None:
-        change(task.module)
-    stepper = engine.setup(task.module, build_optimizer(task.module, optim), optim.clip_norm)
-    average = EMA(stepper.weights, 0.9)
-    step = FlowStep(task.denoiser, task.objective)
-    task.text.prepare(["x" * (WORDS - 1), ""])
+class Trial:
+    """Real training steps of a run, by the parts that training has.
 
-    def batch() -> ClipBatch:
+    Args:
+        parsed: the run.
+        change: done to the module before it is set up.
+        grid: latent frames, rows and columns of the two clips of a step.
+    """
+
+    def __init__(
+        self,
+        parsed: Parsed,
+        change: Callable[[nn.Module], None] | None = None,
+        grid: tuple[int, int, int] = GRID,
+    ) -> None:
+        parallel, optim = build_part(parsed, "parallel"), Optim(**vars(parsed.values.optim))
+        torch.manual_seed(0)
+        task, engine = build_part(parsed, "task"), Engine(parallel)
+        engine.arrange(task.module)
+        if change is not None:
+            change(task.module)
+        self.device, self.grid = engine.device, grid
+        self.stepper = engine.setup(task.module, build_optimizer(task.module, optim), optim.clip_norm)
+        self.average = EMA(self.stepper.weights, 0.9)
+        self.step = FlowStep(task.denoiser, task.objective)
+        task.text.prepare(["x" * (WORDS - 1), ""])
+
+    def forward(self) -> Tensor:
+        """The loss of two clips."""
         captions = ("x" * (WORDS - 1),) * 2
-        return ClipBatch(("a", "b"), captions, torch.full((2,), 8.0), latents=torch.randn(2, 32, *GRID))
+        given = ClipBatch(("a", "b"), captions, torch.full((2,), 8.0), latents=torch.randn(2, 32, *self.grid))
+        return self.step(self.stepper.module, given.to(self.device), Draws(0), 0).loss.mean()
 
-    def forward(given: ClipBatch) -> Tensor:
-        return step(stepper.module, given, Draws(0), 0).loss.mean()
+    def backward(self) -> None:
+        """A forward pass and its backward pass."""
+        self.stepper.backward(self.forward())
 
-    def update() -> None:
-        stepper.update(stepper.gradient_norm(), torch.tensor(False))
-        average.update(0)
+    def update(self) -> None:
+        """What follows the backward pass."""
+        self.stepper.update(self.stepper.gradient_norm(), torch.tensor(False, device=self.device))
+        self.average.update(0)
 
+
+def measured(parsed: Parsed, change: Callable[[nn.Module], None] | None = None) -> Measured:
+    """The third step of a run on a CPU."""
+    before = live_bytes()
+    trial = Trial(parsed, change)
     states = 0
     for _ in range(2):
-        given = batch()
-        loss = forward(given)
-        stepper.backward(loss)
-        del loss, given
+        trial.backward()
         states = live_bytes() - before
-        update()
-    given = batch()
-    loss, kept = traced(lambda: forward(given))
-    del loss, given
+        trial.update()
+    loss, kept = traced(trial.forward)
+    del loss
 
     def whole() -> None:
-        stepper.backward(forward(batch()))
-        update()
+        trial.backward()
+        trial.update()
 
     _, step_bytes = traced(whole)
     return Measured(kept.now, step_bytes.most, states)

@@ -51,6 +51,17 @@ def test_forecasts_are_near_what_a_step_takes(tmp_path: Path, family: str, recom
     compare(f"{family}, recompute {recompute}, {precision}", bucket.memory, measured(parsed))
 
 
+@pytest.mark.parametrize("family", ["native", "wan"])
+def test_a_plan_for_a_gpu_computes_norms_again_as_they_were(tmp_path: Path, family: str):
+    """Autocast has them in float32 there, also in a backward pass."""
+    options = ("--parallel.accelerator", "cuda", "--parallel.precision", "bf16-mixed")
+    all_kept, some, none = (
+        plan_run(small_run(tmp_path, family, *options, "--parallel.recompute", what), asked()).largest.memory
+        for what in ("none", "selective", "full")
+    )
+    assert none.activations < some.activations < all_kept.activations / 2
+
+
 @pytest.mark.slow
 def test_forecasts_for_an_adapter_are_near(tmp_path: Path):
     pytest.importorskip("peft", reason="peft is not installed")

@@ -92,7 +92,10 @@ class Four:
         return value
 
     def rows(self, values):
-        return [[1.0, 0.1], [1.1, 0.1], [0.9, 0.5], [self.lag, 0.1]]
+        return [[1.0, 0.1, 2**30], [1.1, 0.1, 3 * 2**30], [0.9, 0.5, 2**30], [self.lag, 0.1, 2**30]]
+
+    def take_peak(self):
+        return 2**30
 
     def gathered(self, said):
         return ["a", "b", "c", "d"]
@@ -114,6 +117,7 @@ def test_a_rank_that_lags_is_named_once(place: SimpleNamespace, engine, new_stat
     row = read_rows(place.folder.metrics)[-1]
     assert (row["slowest_rank"], row["forward_seconds_slowest"], row["wait_seconds_slowest"]) == (3, 2.0, 0.5)
     assert row["wait_seconds"] == pytest.approx(0.2)
+    assert row["memory_gib_most"] == 3
 
 
 def test_time_spent_counts_all_sessions_but_not_what_lies_between(tmp_path: Path, monkeypatch):

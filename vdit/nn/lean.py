@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from vdit.nn.mlp import MLP
 
-__all__ = ["LeanMLP", "LeanRMSNorm", "computed_again", "lean_branch", "norm_modulate", "nothing_kept"]
+__all__ = [
+    "LeanMLP",
+    "LeanRMSNorm",
+    "computed_again",
+    "gated_sum",
+    "lean_branch",
+    "norm_modulate",
+    "nothing_kept",
+]
 
 _others_see_to_it: ContextVar[bool] = ContextVar("others_see_to_it", default=False)
 
@@ -98,6 +106,17 @@ def norm_modulate(
     if _plain(x, shift, scale):
         return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
     return _NormModulate.apply(x, shift, scale, eps)  # pyright: ignore[reportReturnType]
+
+
+def gated_sum(
+    x: Float[Tensor, "b n d"], gate: Float[Tensor, "b #n d"], made: Float[Tensor, "b n d"]
+) -> Float[Tensor, "b n d"]:
+    """x + gate * made, of which `made` is kept in the precision it has.
+
+    Autocast on CUDA would widen it to that of x before, and keep that: twice the bytes.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.addcmul(x, gate, made)
 
 
 class LeanRMSNorm(nn.RMSNorm):

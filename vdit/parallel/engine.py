@@ -209,6 +209,14 @@ class Engine:
         """Whether this process goes on while its device computes, and should not wait for it."""
         return self.device.type == "cuda"
 
+    def take_peak(self) -> int:
+        """Bytes of this GPU that tensors took at most since this was last asked; 0 where there is none."""
+        if self.device.type != "cuda":
+            return 0
+        most = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return most
+
     def any(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
         """Whether the flag is up on any rank, on the device."""
         return self._reduced(flag.float(), dist.ReduceOp.MAX) > 0

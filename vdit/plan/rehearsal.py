@@ -2,15 +2,15 @@
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 from vdit.draws import Draws
 from vdit.nn.rope import grid_rotation
@@ -99,8 +99,10 @@ def rehearse(
         with FakeTensorMode(allow_non_fake_inputs=True):
             _forget_values(module)
             module.train()
-            wrapped = _Autocast(module, norms_in_full) if half else module
-            return _rehearsed(module, wrapped, inputs, work, optimizer_of, answer)
+            wrapped = _Autocast(module) if half else module
+            # Around the backward pass too, which computes blocks again.
+            with _norms_in_full() if half and norms_in_full else nullcontext():
+                return _rehearsed(module, wrapped, inputs, work, optimizer_of, answer)
     finally:
         grid_rotation.cache_clear()
 
@@ -159,22 +161,31 @@ def _forget_values(module: nn.Module) -> None:
 class _Autocast(nn.Module):
     """A module in bfloat16 whose results are float32, as Fabric wraps it."""
 
-    def __init__(self, module: nn.Module, norms_in_full: bool) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self.norms_in_full = module, norms_in_full
+        self.module = module
 
     def forward(self, *args: Any) -> Any:
-        norms = _NormsInFull() if self.norms_in_full else nullcontext()
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), norms:  # as `Engine` has it
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # as `Engine` has it
             out = self.module(*args)
         return _mapped(out, lambda value: value.float() if value.is_floating_point() else value)
 
 
-class _NormsInFull(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.layer_norm:
-            args = tuple(value.float() if isinstance(value, Tensor) else value for value in args)
-        return func(*args, **(kwargs or {}))
+@contextmanager
+def _norms_in_full() -> Iterator[None]:
+    """Inside, layer norms under autocast are in float32, also those that a backward pass computes again."""
+
+    def widened(norm: Callable[..., Any]) -> Callable[..., Any]:
+        def normed(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return norm(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
+
+        return normed
+
+    with (
+        patch.object(F, "layer_norm", widened(F.layer_norm)),
+        patch.object(torch, "native_layer_norm", widened(torch.native_layer_norm)),
+    ):
+        yield
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

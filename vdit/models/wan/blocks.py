@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vdit.models.wan.attention import CrossAttention, SelfAttention
 from vdit.models.wan.stream import WanStream
-from vdit.nn.lean import LeanMLP, lean_branch, norm_modulate
+from vdit.nn.lean import LeanMLP, gated_sum, lean_branch, norm_modulate
 
 __all__ = ["EPS", "Block", "HintedBlock"]
 
@@ -34,10 +34,10 @@ class Block(nn.Module):
             partial(norm_modulate, shift=shift, scale=scale, eps=EPS),
             partial(self.self_attention, rotation=stream.rotation),
         )
-        x = torch.addcmul(x, gate, attended)
+        x = gated_sum(x, gate, attended)
         x = x + lean_branch(x, self.norm_text, partial(self.text_attention, stream=stream))
         made = lean_branch(x, partial(norm_modulate, shift=shift_mlp, scale=scale_mlp, eps=EPS), self.mlp)
-        return torch.addcmul(x, gate_mlp, made)
+        return gated_sum(x, gate_mlp, made)
 
 
 class HintedBlock(Block):

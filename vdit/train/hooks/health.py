@@ -88,7 +88,7 @@ class Health(Hook):
     def _write_row(self, records: Sequence[StepRecord], state: TrainState) -> None:
         forward = sum(record.own.forward.seconds() for record in records) / len(records)
         waited = sum(record.own.waited for record in records) / len(records)
-        rows = self.engine.rows([forward, waited])  # rank, (forward, waited)
+        rows = self.engine.rows([forward, waited, self.engine.take_peak()])  # rank, (forward, waited, bytes)
         forwards = [row[0] for row in rows]
         usual, slowest = statistics.median(forwards), max(range(len(rows)), key=forwards.__getitem__)
         values = {
@@ -99,6 +99,8 @@ class Health(Hook):
             "wait_seconds_slowest": max(row[1] for row in rows),
             "goodput": min(1.0, state.seconds / max(self.sessions.spent(), 1e-9)),
         }
+        if most := max(row[2] for row in rows):
+            values["memory_gib_most"] = most / 2**30
         self.journal.write(state.step, "health", values)
         for rank, seconds in enumerate(forwards):
             self._slow[rank] = self._slow[rank] + 1 if seconds > SLOW * usual else 0
