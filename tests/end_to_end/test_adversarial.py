@@ -16,7 +16,7 @@ from vdit.train.run_folder import RunFolder
 CODEC = "--task.init_args.codec"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_a_codec_goes_on_with_its_statistics_and_leaves_without_its_critic(
     adversarial_config, codec_run, begin, finish, tmp_path: Path, precision: str
 ):

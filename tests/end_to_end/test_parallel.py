@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vdit.commands.train import main as train
 from vdit.weights.files import read_tensors
 
 
@@ -109,19 +110,29 @@ def test_a_run_goes_on_with_shared_weights_and_back(adamw_run, flow_config, begi
     ("options", "told"),
     [
         (["--parallel.offload", "true"], "offload is of parallel.strategy zero1, zero2 and zero3"),
-        (["--parallel.devices", "2", "--parallel.strategy", "zero1"], "leave out optim.muon"),
         (
             ["--parallel.devices", "3", "--parallel.sequence", "2"],
             "sequence 2 does not divide the run's 3 processes",
         ),
     ],
 )
-def test_what_cannot_be_shared_is_one_sentence(flow_config, begin, finish, tmp_path: Path, options, told):
-    assert told in finish(begin(flow_config, tmp_path / "run", *options), status=2)
+def test_what_cannot_be_shared_is_one_sentence(flow_config, command, tmp_path: Path, options, told):
+    """Before any other process starts."""
+    status, said = command(train, "--config", flow_config, "--out", tmp_path / "run", *options)
+    assert (status, told in said) == (2, True), said
 
 
-@pytest.mark.parametrize("way", [("sequence", "2"), ("strategy", "zero3")], ids=" ".join)
+def test_zero_and_muon_do_not_go_together(flow_config, begin, finish, tmp_path: Path):
+    said = finish(begin(flow_config, tmp_path / "run", "--parallel.strategy", "zero1"), status=2)
+    assert "leave out optim.muon" in said
+
+
+@pytest.mark.parametrize("way", [("devices", "2", "sequence", "2"), ("strategy", "zero3")], ids=" ".join)
 def test_a_codec_shares_no_tokens_and_no_weights(codec_config, begin, finish, tmp_path: Path, way):
-    options = ["--parallel.devices", "2", f"--parallel.{way[0]}", way[1]]
+    options = [
+        word
+        for name, value in zip(way[::2], way[1::2], strict=True)
+        for word in (f"--parallel.{name}", value)
+    ]
     said = finish(begin(codec_config, tmp_path / "run", *options), status=2)
     assert "is about a transformer, and this task has none" in " ".join(said.split())

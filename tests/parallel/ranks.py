@@ -1,5 +1,6 @@
 """Processes that talk over gloo, started by a test and joined by it."""
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ import torch.multiprocessing as mp
 
 __all__ = ["run_ranks"]
 
+# Ranks are forks of a process that has these and no threads: to import them takes longer than most work.
+FORKS = "forkserver"
+multiprocessing.get_context(FORKS).set_forkserver_preload(["torch.distributed", "torch.testing"])
+
 
 def run_ranks(work: Callable[..., Any], world: int, folder: Path, *args: Any) -> None:
     """Call `work(rank, world, *args)` in `world` processes that form a group; where one fails, the test does.
@@ -19,7 +24,7 @@ def run_ranks(work: Callable[..., Any], world: int, folder: Path, *args: Any) ->
     """
     store = folder / "store"
     store.unlink(missing_ok=True)
-    mp.spawn(_begin, (work, world, str(store), args), nprocs=world)
+    mp.start_processes(_begin, (work, world, str(store), args), nprocs=world, start_method=FORKS)
 
 
 def _begin(rank: int, work: Callable[..., Any], world: int, store: str, args: tuple[Any, ...]) -> None:
