@@ -52,6 +52,7 @@ def test_flow_in_2d(tmp_path: Path):
         assert drawn(tmp_path / "01_flow_in_2d.png") == (1120, 720)
 
 
+@pytest.mark.slow
 def test_the_world(tmp_path: Path):
     text = run("02_the_world.py", tmp_path)
     assert "drawn again: equal True" in text

@@ -88,6 +88,7 @@ def test_tasks_with_the_variables_of_srun(flow_run: Path, flow_config: Path, fin
     assert_same(tmp_path / "run", flow_run)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_saves_and_leaves_with_3(
     flow_run: Path, flow_config: Path, finish, tmp_path: Path
 ):

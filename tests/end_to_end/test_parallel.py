@@ -31,8 +31,11 @@ WAYS = {
 }
 
 
+FAST = ("clips apart", "clips shared")
+
+
 @pytest.mark.parametrize(
-    "way", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("both", "all of it"))) for name in WAYS]
+    "way", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in WAYS]
 )
 def test_every_way_trains_as_one_process_does(flow_run, flow_config, begin, finish, tmp_path: Path, way: str):
     """Processes see the same clips, noise and sigmas; only the order of sums differs."""

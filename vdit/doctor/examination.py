@@ -20,7 +20,7 @@ from vdit.doctor.links import check_links
 from vdit.doctor.shared_folder import check_shared_folder
 from vdit.doctor.versions import check_versions
 from vdit.parallel.peers import Peers
-from vdit.parallel.ring import Ring, own_backend
+from vdit.parallel.ring import Backend, Ring, own_backend
 
 __all__ = ["Outcome", "Report", "examine_job", "examine_machine"]
 
@@ -83,10 +83,14 @@ def examine_job(peers: Peers, local: int, parsed: Parsed | None, seconds: float)
     launch = planned(parsed) if parsed else None
     gpus = [] if local else check_gpus(launch)  # before any process of the job is seen on them
     roll = call_roll(peers, own_card(local, own_backend(local)), seconds)
-    device = torch.device("cuda", local) if roll.backend == "nccl" else torch.device("cpu")
-    ring = Ring(peers, roll.backend, device, seconds, roll.silent)
-    between = [*check_hosts(roll, seconds), *check_links(ring, roll)]
-    roll = replace(roll, lost=ring.silent)
+    between, stuck = check_hosts(roll, seconds), False
+    # What processes agree on goes by gloo also where tensors go by NCCL; each chooses a card by itself.
+    backends: list[Backend] = ["gloo", "nccl"] if roll.backend == "nccl" else ["gloo"]
+    for backend in backends:
+        device = torch.device("cuda", local) if backend == "nccl" else torch.device("cpu")
+        ring = Ring(peers, backend, device, seconds, roll.silent, stuck)
+        between += check_links(ring, roll)
+        roll, stuck = replace(roll, lost=ring.silent), ring.stuck
     between += [
         *check_clock(peers, roll, seconds),
         *check_shared_folder(peers, roll, launch.out if launch else HERE, seconds),
@@ -97,12 +101,12 @@ def examine_job(peers: Peers, local: int, parsed: Parsed | None, seconds: float)
             peers.tell("report", json.dumps(asdict(own)))
         words = peers.hear("wrong", 0, PATIENCE_SECONDS)
         peers.tell("bye", "")
-        return Outcome((), words != "no", ring.stuck)
+        return Outcome((), words != "no", stuck)
     assert own is not None  # the first rank is the first of its machine
     found = (*own.findings, *between, *_elsewhere(peers, roll, own, seconds))
     peers.tell("wrong", "yes" if _is_wrong(found) else "no")
     peers.hear_all("bye", GOODBYE_SECONDS, roll.silent | {0})  # this process may hold the store
-    return Outcome(found, _is_wrong(found), ring.stuck)
+    return Outcome(found, _is_wrong(found), stuck)
 
 
 def _examined(launch: Launch | None, gpus: list[Finding]) -> Report:

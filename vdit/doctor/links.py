@@ -29,9 +29,8 @@ def check_links(ring: Ring, roll: Roll) -> list[Finding]:
     if isinstance(timed, str):
         return [*found, Finding("bandwidth", "wrong", f"an all-reduce of all ranks failed: {timed}", remedy)]
     rates = ", ".join(f"{it.rate:.3g} GB/s at {_size(it.bytes)}" for it in timed[1:])
-    sentence = (
-        f"all-reduce over {len(links)} ranks: {timed[0].seconds * 1e6:.0f} us at {_size(timed[0].bytes)}"
-    )
+    first, ranks = timed[0], f"{len(links)} ranks by {ring.backend}"
+    sentence = f"all-reduce over {ranks}: {first.seconds * 1e6:.0f} us at {_size(first.bytes)}"
     return [*found, Finding("bandwidth", "ok", f"{sentence}, {rates} (bytes of the message over time)")]
 
 

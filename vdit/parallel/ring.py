@@ -80,15 +80,21 @@ class Ring:
         device: of this process.
         seconds: that one link, and all exchanges together, may take.
         silent: ranks that did not answer before, whose links are not tried.
+        stuck: whether something hangs already in this process, so that nothing more can be tried.
     """
 
     def __init__(
-        self, peers: Peers, backend: Backend, device: torch.device, seconds: float, silent: frozenset[int]
+        self,
+        peers: Peers,
+        backend: Backend,
+        device: torch.device,
+        seconds: float,
+        silent: frozenset[int],
+        stuck: bool = False,
     ) -> None:
         self.peers, self.backend, self.device, self.seconds = peers, backend, device, seconds
-        self.silent = silent
+        self.silent, self.stuck = silent, stuck
         self.sizes = (*SMALL, LARGE_GPU if backend == "nccl" else LARGE_CPU)
-        self.stuck = False
 
     def links(self) -> list[Link]:
         """Send a known tensor over every link, on all ranks together; the same list on each."""
@@ -97,8 +103,10 @@ class Ring:
             until = time.monotonic() + self.seconds + 2 * GRACE
             mine = [n for n in turn if self.peers.rank in self._ends(n) and not self._cut(n)]
             faults = [self._tried(n) for n in mine]
-            self.peers.tell(f"turn {turn[0]}", "; ".join(fault for fault in faults if fault))
-            told = self.peers.hear_all(f"turn {turn[0]}", until - time.monotonic(), self.silent)
+            self.peers.tell(f"{self.backend} turn {turn[0]}", "; ".join(fault for fault in faults if fault))
+            told = self.peers.hear_all(
+                f"{self.backend} turn {turn[0]}", until - time.monotonic(), self.silent
+            )
             found += [Link(*self._ends(n), self._fault(n, told)) for n in turn]
             self.silent |= {rank for rank, words in enumerate(told) if words is None}
         return sorted(found, key=lambda link: link.source)
@@ -107,8 +115,8 @@ class Ring:
         """Time all-reduces of all ranks, small and large; a sentence where they fail."""
         until = time.monotonic() + self.seconds + 2 * GRACE
         found = self._within(self.seconds + GRACE, self._exchanged)
-        self.peers.tell("exchanges", found if isinstance(found, str) else "")
-        told = self.peers.hear_all("exchanges", until - time.monotonic())
+        self.peers.tell(f"{self.backend} exchanges", found if isinstance(found, str) else "")
+        told = self.peers.hear_all(f"{self.backend} exchanges", until - time.monotonic())
         faults = [
             f"rank {rank}: {'no answer' if words is None else words}"
             for rank, words in enumerate(told)
@@ -144,8 +152,8 @@ class Ring:
                 dist.recv(got, src=0)
             self._settle()
             # Nobody leaves a group in which the other may still be busy.
-            store.set(f"link {link} done {end}", "yes")
-            store.wait([f"link {link} done {1 - end}"], timedelta(seconds=self.seconds))
+            store.set(f"{self.backend} link {link} done {end}", "yes")
+            store.wait([f"{self.backend} link {link} done {1 - end}"], timedelta(seconds=self.seconds))
         return "" if torch.equal(got, sent) else "what arrived is not what was sent"
 
     def _exchanged(self) -> list[Transfer] | str:
@@ -177,11 +185,11 @@ class Ring:
         limit = self.seconds if self.backend == "gloo" else 10 * self.seconds + 60
         dist.init_process_group(
             self.backend,
-            store=dist.PrefixStore(name, store),
+            store=dist.PrefixStore(f"{self.backend} {name}", store),
             rank=rank,
             world_size=world,
             timeout=timedelta(seconds=limit),
-            group_name=name,
+            group_name=f"{self.backend} {name}",
         )
         try:
             yield store
