@@ -128,6 +128,7 @@ def test_what_cannot_be_shared_is_one_sentence(flow_config, command, tmp_path: P
 def test_zero_and_muon_do_not_go_together(flow_config, begin, finish, tmp_path: Path):
     said = finish(begin(flow_config, tmp_path / "run", "--parallel.strategy", "zero1"), status=2)
     assert "leave out optim.muon" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("way", [("devices", "2", "sequence", "2"), ("strategy", "zero3")], ids=" ".join)

@@ -20,7 +20,7 @@ from vdit.parallel.parent import ended_with_parent
 from vdit.parallel.sequence import sequence_group, spread_tokens
 from vdit.parallel.stepper import FabricStepper, Stepper
 from vdit.parallel.watchdog import Watchdog
-from vdit.parallel.zero import ZeroStepper
+from vdit.parallel.zero import ZeroStepper, require_deepspeed, require_parts
 from vdit.types import InputError
 
 __all__ = ["Engine", "Parallel", "start_of"]
@@ -180,6 +180,12 @@ class Engine:
             for part in module.modules():
                 if isinstance(part, VideoBackbone):
                     part.arithmetic = torch.bfloat16
+
+    def require(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raises InputError where `setup` will not do with this optimiser, or lacks a package."""
+        if self.parallel.strategy in STAGES:
+            require_parts(optimizer)
+            require_deepspeed()
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer, limit: float) -> Stepper:
         """A module, on the device, and its optimiser as the strategy has them.

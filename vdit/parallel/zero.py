@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,7 @@ from vdit.types import InputError
 from vdit.weights.slices import Slice, entry_of, whole_slice
 from vdit.weights.source import Entry, WeightSource
 
-__all__ = ["REDUCE_BUCKET", "ZeroStepper", "share_out"]
+__all__ = ["REDUCE_BUCKET", "ZeroStepper", "require_deepspeed", "require_parts", "share_out"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -60,11 +61,7 @@ class ZeroStepper(Stepper):
         half: bool,
         patience: timedelta | None = None,
     ) -> None:
-        if not isinstance(optimizer, torch.optim.AdamW):
-            raise InputError(
-                f"ZeRO cuts every weight into parts, and {type(optimizer).__name__} needs whole matrices: "
-                "leave out optim.muon, or train with parallel.strategy ddp"
-            )
+        require_parts(optimizer)
         deepspeed = started_deepspeed()
         from deepspeed.utils import groups  # pyright: ignore
 
@@ -247,6 +244,23 @@ def share_out(module: nn.Module) -> None:
             part._buffers[name] = own
 
 
+def require_parts(optimizer: torch.optim.Optimizer) -> None:
+    """Raises InputError where an optimiser cannot do with parts of weights."""
+    if not isinstance(optimizer, torch.optim.AdamW):
+        raise InputError(
+            f"ZeRO cuts every weight into parts, and {type(optimizer).__name__} needs whole matrices: "
+            "leave out optim.muon, or train with parallel.strategy ddp"
+        )
+
+
+def require_deepspeed() -> None:
+    """Raises InputError where the package is not installed; it is not imported."""
+    if find_spec("deepspeed") is None:
+        raise InputError(
+            "ZeRO needs DeepSpeed: `pip install 'vdit-video[deepspeed]'`, or parallel.strategy ddp"
+        )
+
+
 def started_deepspeed() -> Any:
     """The package, told of the processes that are there. Raises InputError where it is not installed.
 
@@ -256,12 +270,9 @@ def started_deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
-    try:
-        import deepspeed  # pyright: ignore
-    except ImportError as error:
-        raise InputError(
-            "ZeRO needs DeepSpeed: `pip install 'vdit-video[deepspeed]'`, or parallel.strategy ddp"
-        ) from error
+    require_deepspeed()
+    import deepspeed  # pyright: ignore
+
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
     return deepspeed

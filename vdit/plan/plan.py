@@ -12,6 +12,7 @@ from vdit.config import Parsed, build_part
 from vdit.parallel.blocks import recompute_blocks, transformers_of
 from vdit.parallel.engine import Parallel
 from vdit.parallel.sequence import SequenceGroup, spread_tokens
+from vdit.parallel.zero import require_parts
 from vdit.plan.clips import ClipShape, shapes_of
 from vdit.plan.rehearsal import Rehearsal, rehearse
 from vdit.plan.scenes import Scene, scene_of, shapes_in_steps
@@ -203,7 +204,8 @@ def _bucket(
     module, seen = scene.module, _arranged(scene.module, parallel)
     optimizer = build_optimizer(module, optim)
     if parallel.strategy.startswith("zero"):
-        _check_zero(module, optimizer, parallel)
+        transformers_of(module, f"parallel.strategy {parallel.strategy}")
+        require_parts(optimizer)
     found = _rehearsed(scene, optim, parallel)
     states = states_of(module, parallel, loop.accumulate, found.states)
     many = parallel.devices * parallel.nodes * loop.accumulate
@@ -240,15 +242,6 @@ def _arranged(module: nn.Module, parallel: Parallel) -> list[int]:
         return seen
     first.register_forward_pre_hook(note, prepend=True)
     return seen
-
-
-def _check_zero(module: nn.Module, optimizer: torch.optim.Optimizer, parallel: Parallel) -> None:
-    transformers_of(module, f"parallel.strategy {parallel.strategy}")
-    if not isinstance(optimizer, torch.optim.AdamW):
-        raise InputError(
-            f"ZeRO cuts every weight into parts, and {type(optimizer).__name__} needs whole matrices: "
-            "leave out optim.muon, or train with parallel.strategy ddp"
-        )
 
 
 def _rehearsed(scene: Scene, optim: Optim, parallel: Parallel) -> Rehearsal:

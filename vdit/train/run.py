@@ -38,24 +38,24 @@ def train(
 ) -> str | None:
     """Train a task from its last checkpoint or from the start.
 
-    What cannot be trained is refused before anything is written, encoded or trained. `config` says all of the
-    run, for its folder; `recorded` is what the folder says already, if anything. A `dry` run stops before the
-    first step, with a first batch read and the folder as it was.
+    What cannot be trained is refused before anything is written, encoded or trained. A `dry` run stops before
+    the first step, with a first batch read and the folder as it was. `config` says all of the run, for its
+    folder; `recorded` is what the folder says already.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
 
     Raises:
-        InputError: settings that do not fit together, the folder of another run, a damaged checkpoint, clips
-            that cannot be encoded, a full disk.
+        InputError: settings or clips that will not do, another run's folder, a damaged state, a full disk.
         NonFinite: a loss or gradient that is not a number.
     """
     engine, folder, console = session.engine, session.folder, session.console
     task.adopt(folder)
     task.check(session.data)
     engine.arrange(task.module)
-    optimizer, mesh = build_optimizer(task.module, optim), engine.mesh
-    order = order_of(session.data.train, session.seed, loop.batch, mesh.data_rank, mesh.data_world)
+    engine.require(optimizer := build_optimizer(task.module, optim))
+    rank, world = engine.mesh.data_rank, engine.mesh.data_world
+    order = order_of(session.data.train, session.seed, loop.batch, rank, world)
     if engine.main and not dry:
         folder.claim(config, recorded)
     engine.barrier()
