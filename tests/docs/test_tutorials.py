@@ -12,13 +12,18 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "docs" / "tutorials"
+HANGS = 1500
+"""Seconds after which a tutorial is given up: far more than the slowest takes on two busy cores."""
+
+pytestmark = pytest.mark.timeout(HANGS + 60)
+
 TWO_CORES = {**os.environ, "OMP_NUM_THREADS": "2"}
 
 
 def run(name: str, out: Path, *options: str) -> str:
     """What a tutorial prints."""
     command = [sys.executable, str(TUTORIALS / name), "--out", str(out), *options]
-    done = subprocess.run(command, cwd=ROOT, env=TWO_CORES, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=TWO_CORES, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert not done.stderr.strip(), done.stderr
     return done.stdout
