@@ -1,15 +1,16 @@
 """What trains on a CPU trains on a GPU, by every strategy that one process has."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from likeness import alike, losses, parallel
 
 from vdit.commands import sample
-from vdit.weights.files import read_tensors
+from vdit.eval.curves import read_rows
+from vdit.train.run_folder import RunFolder
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="trains on a GPU")
 
@@ -33,25 +34,6 @@ def gpu_run(trained) -> Path:
     return trained("gpu")
 
 
-def rows(run: Path, kind: str) -> list[dict[str, float]]:
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in found if row["kind"] == kind]
-
-
-def losses(run: Path) -> list[float]:
-    return [row["loss"] for kind in ("train", "validation") for row in rows(run, kind)]
-
-
-def alike(run: Path, other: Path, rel: float = 1e-4) -> None:
-    """Losses of steps and of held-out clips, and the average of the weights."""
-    assert losses(run) == pytest.approx(losses(other), rel=rel)
-    ours, theirs = (read_tensors(next(each.glob("checkpoints/*40/ema.safetensors"))) for each in (run, other))
-    for name, value in theirs.items():
-        torch.testing.assert_close(
-            ours[name], value, rtol=10 * rel, atol=rel, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
 WAYS = {
     "ddp": {"strategy": "ddp"},
     "computed again": {"recompute": "full"},
@@ -69,8 +51,7 @@ WAYS = {
 def test_every_way_trains_alike(gpu_run: Path, trained, way: str):
     if "zero" in way:
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    run = trained(way, *(word for name, value in WAYS[way].items() for word in (f"--parallel.{name}", value)))
-    alike(run, gpu_run)
+    alike(trained(way, *parallel(WAYS[way])), gpu_run)
 
 
 HALF = {
@@ -87,9 +68,7 @@ HALF = {
 def test_half_precision_trains_nearly_alike(gpu_run: Path, trained, way: str):
     if "zero" in way:
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    options = {"precision": "bf16-mixed", **HALF[way]}
-    words = (word for name, value in options.items() for word in (f"--parallel.{name}", value))
-    run = trained(f"half, {way}", *words)
+    run = trained(f"half, {way}", *parallel({"precision": "bf16-mixed", **HALF[way]}))
     assert losses(run) == pytest.approx(losses(gpu_run), rel=0.03)
 
 
@@ -103,7 +82,7 @@ def test_a_run_goes_on_where_it_was(gpu_run: Path, flow_config: Path, begin, fin
 
 
 def test_memory_at_most_is_among_the_metrics(gpu_run: Path):
-    health = rows(gpu_run, "health")
+    health = [row for row in read_rows(RunFolder(gpu_run).metrics) if row["kind"] == "health"]
     assert health
     assert all(0 < row["memory_gib_most"] < 1 for row in health)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from test_parallel import losses
+from likeness import losses
 from test_resume import final_weights, last_step
 
 from vdit.train.checkpoint import Checkpoints

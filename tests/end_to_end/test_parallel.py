@@ -1,26 +1,13 @@
 """Several processes do what one does."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from likeness import alike, parallel
 
 from vdit.commands.train import main as train
 from vdit.weights.files import read_tensors
-
-
-def losses(run: Path) -> list[float]:
-    """Of all steps, then of held-out clips at the end."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    steps, held_out = (
-        [row["loss"] for row in rows if row["kind"] == kind] for kind in ("train", "validation")
-    )
-    assert steps
-    assert held_out
-    return steps + held_out
-
 
 WAYS = {
     "clips apart": {"devices": 2},
@@ -40,14 +27,8 @@ FAST = ("clips apart", "clips shared")
 def test_every_way_trains_as_one_process_does(flow_run, flow_config, begin, finish, tmp_path: Path, way: str):
     """Processes see the same clips, noise and sigmas; only the order of sums differs."""
     run = tmp_path / "run"
-    options = [word for name, value in WAYS[way].items() for word in (f"--parallel.{name}", str(value))]
-    finish(begin(flow_config, run, *options))
-    assert losses(run) == pytest.approx(losses(flow_run), rel=1e-4)
-    ours, theirs = (
-        read_tensors(next(folder.glob("checkpoints/*40/model.safetensors"))) for folder in (run, flow_run)
-    )
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    finish(begin(flow_config, run, *parallel(WAYS[way])))
+    alike(run, flow_run)
 
 
 ZERO = {
@@ -71,23 +52,8 @@ def adamw_run(place: Path, flow_config, begin, finish) -> Path:
 def test_zero_trains_as_one_process_does(adamw_run, flow_config, begin, finish, tmp_path: Path, way: str):
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     run = tmp_path / "run"
-    options = [word for name, value in ZERO[way].items() for word in (f"--parallel.{name}", str(value))]
-    finish(begin(flow_config, run, "--optim.muon", "null", *options))
+    finish(begin(flow_config, run, "--optim.muon", "null", *parallel(ZERO[way])))
     alike(run, adamw_run)
-
-
-def alike(run: Path, other: Path) -> None:
-    """Losses, weights and averages of two runs, up to the order of sums."""
-    assert losses(run) == pytest.approx(losses(other), rel=1e-4)
-    for file in ("model", "ema"):
-        ours, theirs = (
-            read_tensors(next(each.glob(f"checkpoints/*40/{file}.safetensors"))) for each in (run, other)
-        )
-        assert ours.keys() == theirs.keys()
-        for name, value in theirs.items():
-            torch.testing.assert_close(
-                ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-            )
 
 
 @pytest.mark.slow
@@ -126,17 +92,14 @@ def test_what_cannot_be_shared_is_one_sentence(flow_config, command, tmp_path: P
 
 
 def test_zero_and_muon_do_not_go_together(flow_config, begin, finish, tmp_path: Path):
-    said = finish(begin(flow_config, tmp_path / "run", "--parallel.strategy", "zero1"), status=2)
+    options = parallel({"devices": 2, "strategy": "zero1"})
+    said = finish(begin(flow_config, tmp_path / "run", *options), status=2)
     assert "leave out optim.muon" in said
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("way", [("devices", "2", "sequence", "2"), ("strategy", "zero3")], ids=" ".join)
+@pytest.mark.parametrize("way", [("sequence", "2"), ("strategy", "zero3")], ids=" ".join)
 def test_a_codec_shares_no_tokens_and_no_weights(codec_config, begin, finish, tmp_path: Path, way):
-    options = [
-        word
-        for name, value in zip(way[::2], way[1::2], strict=True)
-        for word in (f"--parallel.{name}", value)
-    ]
+    options = ["--parallel.devices", "2", f"--parallel.{way[0]}", way[1]]
     said = finish(begin(codec_config, tmp_path / "run", *options), status=2)
     assert "is about a transformer, and this task has none" in " ".join(said.split())

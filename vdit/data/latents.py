@@ -26,10 +26,13 @@ from torch import Tensor
 from vdit.data.stack import LatentClip, stack
 from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
-__all__ = ["Compute", "FeaturedSource", "LatentCache", "LatentSource"]
+__all__ = ["MEMORY_BYTES", "Compute", "FeaturedSource", "LatentCache", "LatentSource"]
 
 Compute = Callable[[ClipBatch], Float[Tensor, "b *feature"]]
 Progress = Callable[[int, int], None]
+
+MEMORY_BYTES = 2**30
+"""Of a source's latents that stay in memory, unless told."""
 
 # The header of a safetensors file names offsets that are known only at the end, so its place is kept free.
 _HEADER_BYTES = 4096
@@ -63,7 +66,7 @@ class LatentSource:
         InputError: the file is damaged or was made from something else.
     """
 
-    def __init__(self, path: Path, fingerprint: str, memory_bytes: int = 2**30):
+    def __init__(self, path: Path, fingerprint: str, memory_bytes: int = MEMORY_BYTES):
         try:
             self._file = safe_open(path, framework="pt")
             texts = json.loads(self._file.get_tensor("texts").numpy().tobytes())
@@ -150,7 +153,7 @@ class LatentCache:
         wanted: Mapping[str, tuple[str, Compute]],
         batch: int = 4,
         progress: Progress | None = None,
-        memory_bytes: int = 2**30,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> dict[str, LatentSource]:
         """What is made of all clips of `source`, from the folder, or computed now and kept there.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from vdit.data.latents import Compute, LatentCache, LatentSource
+from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, LatentSource
 from vdit.data.stack import LatentClip
 from vdit.types import Clip, ClipSource
 
@@ -14,9 +14,6 @@ __all__ = ["JoinedLatents", "Piece", "compute_apart", "pieces_of"]
 
 PIECE_VALUES = 2**31
 """Of pixels in a piece: what is lost when a process is killed, and what the slowest has to do more."""
-
-MEMORY_BYTES = 2**30
-"""Of latents that stay in memory, of all pieces together."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +112,6 @@ def compute_apart(
         cache.compute(piece, wanted, batch, lambda now, _, before=done: progress(before + now, total))
         done += len(piece)
     meet()
-    memory = MEMORY_BYTES // len(pieces)
+    memory = MEMORY_BYTES // len(pieces)  # of all pieces together
     made = [cache.compute(piece, wanted, batch, memory_bytes=memory) for piece in pieces]
     return {name: JoinedLatents([part[name] for part in made]) for name in wanted}

@@ -152,8 +152,8 @@ class Ring:
                 dist.recv(got, src=0)
             self._settle()
             # Nobody leaves a group in which the other may still be busy.
-            store.set(f"{self.backend} link {link} done {end}", "yes")
-            store.wait([f"{self.backend} link {link} done {1 - end}"], timedelta(seconds=self.seconds))
+            store.set(f"done {end}", "yes")
+            store.wait([f"done {1 - end}"], timedelta(seconds=self.seconds))
         return "" if torch.equal(got, sent) else "what arrived is not what was sent"
 
     def _exchanged(self) -> list[Transfer] | str:
@@ -178,18 +178,20 @@ class Ring:
     @contextmanager
     def _group(self, name: str, rank: int, world: int) -> Iterator[dist.Store]:
         """The default group, for a while, of these ranks alone; gives a store of this thread's own."""
-        store = self.peers.store.clone()  # pyright: ignore[reportAttributeAccessIssue]
+        name = f"{self.backend} {name}"
+        own = self.peers.store.clone()  # pyright: ignore[reportAttributeAccessIssue]
+        store = dist.PrefixStore(name, own)
         if self.backend == "nccl":
             torch.cuda.set_device(self.device)
         # NCCL ends the whole process when time is up; it is given so much that we can speak before.
         limit = self.seconds if self.backend == "gloo" else 10 * self.seconds + 60
         dist.init_process_group(
             self.backend,
-            store=dist.PrefixStore(f"{self.backend} {name}", store),
+            store=store,
             rank=rank,
             world_size=world,
             timeout=timedelta(seconds=limit),
-            group_name=f"{self.backend} {name}",
+            group_name=name,
         )
         try:
             yield store

@@ -30,6 +30,8 @@ __all__ = ["REDUCE_BUCKET", "ZeroStepper", "require_deepspeed", "require_parts",
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
+ABSENT = "ZeRO needs DeepSpeed: `pip install 'vdit-video[deepspeed]'`, or parallel.strategy ddp"
+
 REDUCE_BUCKET = 10**8
 """Values of a bucket in which gradients are exchanged. There are up to four buckets, each this large whatever
 the size of the model; those of DeepSpeed's default, five times as large, take 7.5 GiB."""
@@ -256,9 +258,7 @@ def require_parts(optimizer: torch.optim.Optimizer) -> None:
 def require_deepspeed() -> None:
     """Raises InputError where the package is not installed; it is not imported."""
     if find_spec("deepspeed") is None:
-        raise InputError(
-            "ZeRO needs DeepSpeed: `pip install 'vdit-video[deepspeed]'`, or parallel.strategy ddp"
-        )
+        raise InputError(ABSENT)
 
 
 def started_deepspeed() -> Any:
@@ -270,9 +270,10 @@ def started_deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
-    require_deepspeed()
-    import deepspeed  # pyright: ignore
-
+    try:
+        import deepspeed  # pyright: ignore
+    except ImportError as error:
+        raise InputError(ABSENT) from error
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
     return deepspeed
