@@ -1,6 +1,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from vdit.commands.bench import main as bench
 from vdit.commands.step_race import StepRace
 from vdit.config import build_run, parse_run
+from vdit.train import loop
+from vdit.train.state import StepRecord
 from vdit.types import InputError
 
 
@@ -21,35 +24,55 @@ def test_a_step_is_measured_without_codec_or_text_model(tiny_runs, capsys: pytes
     assert 0 < low <= ratio <= high
 
 
-def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_runs):
-    run = build_run(parse_run(["--config", str(tiny_runs.video_config)], ""))
-    with StepRace(run) as race:
-        weight = race.denoiser.backbone.get_parameter("patch_out.weight")
+class Ticks:
+    """A clock that an optimiser step of the loop moves by 3 seconds, and a bare one by 2."""
 
-        def snapshot() -> tuple[torch.Tensor, torch.Tensor]:
-            return weight.detach().clone(), race.state.ema.average["backbone.patch_out.weight"].clone()
+    def __init__(self, race: StepRace, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.taken, self.averaged = 0.0, "", []
+        step, optimise, update = race.optimizer.step, loop.optimise, race.state.ema.update
+        bare = race.bare
+        self._kind = ""
 
-        start = snapshot()
-        race.bare()
-        after_bare = snapshot()
-        assert not torch.equal(after_bare[0], start[0])
-        assert torch.equal(after_bare[1], start[1])
-        race.turns(2)
-        after_turns = snapshot()
-        assert race.state.step == 2
-        assert not torch.equal(after_turns[0], after_bare[0])
-        assert not torch.equal(after_turns[1], after_bare[1])
+        def stepped(*args: object) -> object:
+            self.now += {"L": 3, "B": 2}[self._kind]
+            self.taken += self._kind
+            return step(*args)
+
+        def optimised(*args: Any) -> StepRecord:
+            self._kind = "L"
+            return optimise(*args)
+
+        def taken_bare(steps: int = 1) -> None:
+            self._kind = "B"
+            bare(steps)
+
+        def averaged(step: int) -> None:
+            before = race.state.ema.average["backbone.patch_out.weight"].clone()
+            update(step)
+            self.averaged.append(not torch.equal(before, race.state.ema.average["backbone.patch_out.weight"]))
+
+        monkeypatch.setattr(race.optimizer, "step", stepped)
+        monkeypatch.setattr(loop, "optimise", optimised)
+        monkeypatch.setattr(race, "bare", taken_bare)
+        monkeypatch.setattr(race.state.ema, "update", averaged)
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_an_average_that_is_updated_seldom_keeps_its_pace(tiny_runs):
-    options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "3"]
+def test_turns_of_one_loop_and_of_bare_steps_alternate(tiny_runs, monkeypatch: pytest.MonkeyPatch):
+    options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "4"]
+    told = []
     with StepRace(build_run(parse_run(options, ""))) as race:
-        average = race.state.ema.average["backbone.patch_out.weight"]
-        start = average.clone()
-        race.turns(2)
-        assert torch.equal(average, start)
-        race.turns()
-        assert not torch.equal(average, start)
+        assert race.turn == 12
+        clock = Ticks(race, monkeypatch)
+        measured = race.run(3, lambda done, total: told.append((done, total)), clock)
+    turns = [clock.taken[first : first + 12] for first in range(0, len(clock.taken), 12)]
+    assert turns == [12 * kind for kind in "BLLBBLLB"]
+    assert (measured.full, measured.bare) == ((36.0,) * 3, (24.0,) * 3)
+    assert measured.ratio == 1.5
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert clock.averaged == 12 * [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch):
 
 
 def gradients(outputs: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    weight = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9)).to(outputs.dtype)
+    weight = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9)).to(outputs)
     return list(torch.autograd.grad((outputs * weight).sum(), inputs))
 
 

@@ -9,7 +9,7 @@
     python -m vdit bench import --gib 3
     python -m vdit bench save --mb 300
 
-`step` compares turns of the training loop (data, noise, checks, clipping, averaging) with the bare
+`step` compares turns of a training loop that goes on (data, noise, checks, clipping, averaging) with the bare
 forward, backward and optimiser step of the same module. Random latents stand for clips and random tokens
 for a text model, so nothing needs to be trained or downloaded.
 
@@ -30,9 +30,6 @@ from vdit.types import InputError
 
 __all__ = ["main"]
 
-STEPS = 4
-"""Timed together, so that what a session does once, such as listening for signals, weighs little."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Measure; always 0: a time is no verdict."""
@@ -49,7 +46,7 @@ def _parser() -> ArgumentParser:
     kinds = parser.add_subparsers(dest="what", required=True)
     step = kinds.add_parser("step", help="the training loop around the model")
     step.add_argument("--config", default="configs/train/flat_dit.yaml", help="of a text-to-video run")
-    step.add_argument("--pairs", type=int, default=15, help=f"of {STEPS} steps each way")
+    step.add_argument("--pairs", type=int, default=15, help="of turns of steps, one each way")
     codec = kinds.add_parser("codec", help="the Wan autoencoder, beside that of diffusers")
     codec.add_argument(
         "--size", action="append", choices=("tiny", "medium", "full"), help="default: tiny and medium"
@@ -87,24 +84,19 @@ def _step(options: Namespace) -> None:
 
     from vdit.commands.step_race import StepRace
     from vdit.config import build_run, parse_run
-    from vdit.eval.overhead import measure_overhead
     from vdit.progress import StageBars
 
     console = Console()
     run = build_run(parse_run(["--config", options.config], ""))
     with StepRace(run) as race, StageBars(console) as bars:
-        measured = measure_overhead(
-            lambda: race.turns(STEPS),
-            lambda: race.bare(STEPS),
-            options.pairs,
-            partial(bars.show, f"pairs of {STEPS} steps"),
-        )
+        measured = race.run(options.pairs, partial(bars.show, f"pairs of {race.turn} steps"))
     low, high = measured.interval
-    console.print(f"one training step: {race}")
+    full, bare = (1000 * statistics.median(way) / race.turn for way in (measured.full, measured.bare))
+    console.print(f"one training step: {race}, {race.turn} steps a turn", soft_wrap=True)
     table = Table("")
     table.add_column("median, ms", justify="right")
-    table.add_row("the training loop", f"{1000 * statistics.median(measured.full) / STEPS:.1f}")
-    table.add_row("forward, backward, optimiser", f"{1000 * statistics.median(measured.bare) / STEPS:.1f}")
+    table.add_row("the training loop", f"{full:.1f}")
+    table.add_row("forward, backward, optimiser", f"{bare:.1f}")
     console.print(table)
     console.print(f"ratio {measured.ratio:.3f} (95% {low:.3f} to {high:.3f}, {len(measured.full)} pairs)")
 

@@ -1,9 +1,13 @@
-"""Some turns of the training loop, and the bare arithmetic of the same steps, ready to be timed.
+"""Steps of the training loop beside the bare arithmetic of the same steps.
+
+The loop goes on throughout; after some of its steps the bare ones are taken and timed by a hook. So neither
+what a session does once nor how it starts is timed, and the average of the weights keeps its pace.
 
 Random latents stand for clips and random tokens for a text model, so nothing needs to be trained before.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +20,17 @@ from vdit.data.loader import BatchLoader
 from vdit.data.order import ClipOrder
 from vdit.data.stack import LatentClip, stack
 from vdit.denoiser import Denoiser
+from vdit.eval.overhead import Overhead
 from vdit.parallel.engine import Engine
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder, pad
 from vdit.train.checkpoint import Checkpoints
 from vdit.train.ema import EMA
 from vdit.train.flow_task import FlowTask
+from vdit.train.hooks.hook import Hook
 from vdit.train.loop import fit
 from vdit.train.optim import build_optimizer
-from vdit.train.state import TrainState, step_draws
+from vdit.train.state import StepRecord, TrainState, step_draws
 from vdit.train.step import FlowStep
 from vdit.types import InputError, Tokens
 
@@ -34,6 +40,10 @@ CLIPS = 256
 TEXT_TOKENS = 16
 STRIDES = (4, 8, 8)
 """Pixel frames, rows and columns a latent, of the codecs this project trains and imports."""
+
+TURN = 10
+"""Steps timed together, at least: the host runs ahead of a GPU as in training, and the wait for it at the end
+weighs little."""
 
 
 class RandomText(TextEncoder):
@@ -89,8 +99,8 @@ class StepRace:
         size = (1 + (sampling.frames - 1) // t, sampling.height // h, sampling.width // w)
         clips = RandomClips((backbone.latent_channels, *size), sampling.fps)
         self.denoiser = Denoiser(backbone, [Caption(CachedText(RandomText(backbone.text_width)))])
-        # The average keeps the run's pace; a few steps at a time would be too few for it.
-        self.loop = replace(run.loop, accumulate=1, ema_every=1)
+        self.loop = replace(run.loop, accumulate=1, save_every=0)
+        self.turn = run.loop.ema_every * -(-TURN // run.loop.ema_every)
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
@@ -115,23 +125,34 @@ class StepRace:
     def __exit__(self, *_: object) -> None:
         self.batches.close()
 
-    def turns(self, steps: int = 1) -> None:
-        """Steps as `fit` takes them: data, noise, forward, backward, checks, clipping, optimiser, EMA."""
-        loop = replace(self.loop, steps=self.state.step + steps)
+    def run(
+        self,
+        pairs: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Overhead:
+        """Take `turn` steps each way, `pairs` times, after as many each way that are not timed.
+
+        Those of the loop are as `fit` takes them: data, noise, forward, backward, checks, clipping,
+        optimiser, average.
+        """
+        self.bare(self.turn)
+        turns = _Turns(self, pairs, progress, clock)
+        loop = replace(self.loop, steps=self.state.step + self.turn * (pairs + 1))
         stopped = fit(
             self.state,
             self.step,
             self.batches,
             self.engine,
             self.checkpoints,
-            (),
+            (turns,),
             loop,
             self.optim,
             self.seed,
         )
         if stopped:
             raise KeyboardInterrupt(stopped)
-        self._finish()
+        return Overhead(tuple(turns.full), tuple(turns.bare))
 
     def bare(self, steps: int = 1) -> None:
         """Forward, backward and optimiser on a batch that is there, without any wrapper."""
@@ -142,7 +163,12 @@ class StepRace:
             self.objective.loss(velocity, self.at).mean().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
-        self._finish()
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for the device."""
+        if self.engine.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def __str__(self) -> str:
         weights = sum(p.numel() for p in self.denoiser.parameters()) / 1e6
@@ -151,6 +177,38 @@ class StepRace:
         threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         return f"{weights:.2f} M weights, latents {latents}, {device}{threads}"
 
-    def _finish(self) -> None:
-        if self.engine.device.type == "cuda":
-            torch.cuda.synchronize()
+
+class _Turns(Hook):
+    """Times turns of a loop that goes on, and turns of its bare steps between them.
+
+    Which of a pair comes first alternates: loop, bare, bare, loop, and so on.
+    """
+
+    def __init__(
+        self, race: StepRace, pairs: int, progress: Callable[[int, int], None], clock: Callable[[], float]
+    ) -> None:
+        self._race, self._pairs, self._progress, self._clock = race, pairs, progress, clock
+        self._first, self._since = 0, 0.0
+        self.full: list[float] = []
+        self.bare: list[float] = []
+
+    def start(self, state: TrainState) -> None:
+        self._first = state.step
+
+    def after_step(self, state: TrainState, record: StepRecord) -> None:
+        if (state.step - self._first) % self._race.turn:
+            return
+        self._race.finish()
+        ended = self._clock()
+        if state.step - self._first > self._race.turn:  # the first warms up
+            self.full.append(ended - self._since)
+            if len(self.full) % 2:
+                for _ in range(min(2, self._pairs - len(self.bare))):
+                    self._take_bare()
+            self._progress(len(self.full), self._pairs)
+        self._since = self._clock()
+
+    def _take_bare(self) -> None:
+        since = self._clock()
+        self._race.bare(self._race.turn)
+        self.bare.append(self._clock() - since)
