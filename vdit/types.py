@@ -210,9 +210,12 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
-    """The same with every tensor changed, in dataclasses and tables however deep."""
+    """The same with every tensor changed, in tuples, dataclasses and tables however deep."""
     if isinstance(value, Tensor):
         return cast(Value, change(value))
+    if isinstance(value, tuple):
+        parts = [on_tensors(part, change) for part in value]
+        return cast(Value, tuple(parts) if type(value) is tuple else type(value)(*parts))
     if isinstance(value, Mapping):
         return cast(Value, {name: on_tensors(part, change) for name, part in value.items()})
     if is_dataclass(value) and not isinstance(value, type):

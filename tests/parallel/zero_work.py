@@ -56,6 +56,12 @@ def error(module: nn.Module, step: int, rows: Sequence[int]) -> Tensor:
     return (out - x[some].roll(1, 1)).square().mean()
 
 
+def require_full_inputs(module: nn.Module, arguments: tuple[DenoiserInput]) -> None:
+    """Whatever the precision of products, the model is given float32."""
+    given = arguments[0]
+    assert given.sigma.dtype == given.latents.dtype == torch.float32
+
+
 def alone(steps: Sequence[int]) -> Done:
     """AdamW in one process, in plain lines."""
     module = model()
@@ -86,6 +92,7 @@ def together(
     module = model()
     if begin is not None:
         module.load_state_dict(begin.weights)
+    module.register_forward_pre_hook(require_full_inputs)
     stepper = ZeroStepper(module, build_optimizer(module, OPTIM), stage, LIMIT, offload, half)
     ema, losses, norms = EMA(stepper.weights, 0.9), [], []
     if begin is not None:

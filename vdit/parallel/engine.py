@@ -99,7 +99,7 @@ def start_of(parallel: Parallel) -> torch.device:
 
 
 class Engine:
-    """One process's view of the run. Lightning Fabric does the launching, the moving and the casting.
+    """One process's view of the run. Lightning Fabric does the launching and the moving.
 
     Raises:
         InputError: the machine has no such accelerator, or too few of them; other counts than those of what
@@ -125,7 +125,6 @@ class Engine:
                 devices=parallel.devices,
                 num_nodes=parallel.nodes,
                 strategy="auto" if alone else DDPStrategy(timeout=parallel.patience),
-                precision=parallel.precision,
                 plugins=self.launch.environment,
             )
         except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -198,11 +197,10 @@ class Engine:
         Raises:
             InputError: what the strategy cannot do.
         """
-        stage = STAGES.get(self.parallel.strategy)
+        stage, half = STAGES.get(self.parallel.strategy), self.parallel.precision == "bf16-mixed"
         if stage is None:
-            return FabricStepper(self._fabric, module, optimizer, limit)
+            return FabricStepper(self._fabric, module, optimizer, limit, half)
         os.environ.setdefault("LOCAL_RANK", str(self._fabric.local_rank))  # Fabric leaves the first without
-        half = self.parallel.precision == "bf16-mixed"
         offload, patience = self.parallel.offload, self.parallel.patience
         return ZeroStepper(module, optimizer, stage, limit, offload, half, patience)
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from vdit.parallel.autocast import Autocast
 from vdit.parallel.optimizer_state import OptimizerState, joined, parted
 from vdit.parallel.weights import Weights, WholeWeights
 from vdit.weights.slices import entry_of, whole_slice
@@ -74,13 +75,20 @@ class FabricStepper(Stepper):
         module: what is trained.
         optimizer: over its weights; a fused one of torch, or one that heeds `grad_scale` and `found_inf` too.
         limit: gradients are scaled down to this norm.
+        half: whether matrix products are in bfloat16.
     """
 
     def __init__(
-        self, fabric: "Fabric", module: nn.Module, optimizer: torch.optim.Optimizer, limit: float
+        self,
+        fabric: "Fabric",
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        limit: float,
+        half: bool = False,
     ) -> None:
         self._fabric, self._limit = fabric, limit
-        self.module, self.optimizer = fabric.setup(module, optimizer)
+        called = Autocast(module, fabric.device.type) if half else module
+        self.module, self.optimizer = fabric.setup(called, optimizer)
         self._fused: Any = optimizer
         self.weights = WholeWeights(module, saves=fabric.is_global_zero)  # on its device by now
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]

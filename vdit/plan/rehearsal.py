@@ -14,8 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vdit.draws import Draws
 from vdit.nn.rope import grid_rotation
+from vdit.parallel.autocast import Autocast
 from vdit.plan.ledger import Ledger
 from vdit.train.step import StepOutput
+from vdit.types import on_tensors
 
 __all__ = ["Blank", "Rehearsal", "rehearse"]
 
@@ -99,7 +101,7 @@ def rehearse(
         with FakeTensorMode(allow_non_fake_inputs=True):
             _forget_values(module)
             module.train()
-            wrapped = _Autocast(module) if half else module
+            wrapped = Autocast(module, "cpu") if half else module
             # Around the backward pass too, which computes blocks again.
             with _norms_in_full() if half and norms_in_full else nullcontext():
                 return _rehearsed(module, wrapped, inputs, work, optimizer_of, answer)
@@ -121,7 +123,7 @@ def _rehearsed(
     for p in trained:
         p.register_post_accumulate_grad_hook(lambda p: ledger.take_gradient(p.grad))  # pyright: ignore
     with ledger:
-        given = _mapped(inputs, lambda value: torch.empty(value.shape, dtype=value.dtype, device="cpu"))
+        given = on_tensors(inputs, lambda value: torch.empty(value.shape, dtype=value.dtype, device="cpu"))
         at_start = ledger.live
         loss = work(wrapped, given).loss.mean()
         kept, cast, forward = ledger.live - at_start, ledger.cast, ledger.flops
@@ -158,19 +160,6 @@ def _forget_values(module: nn.Module) -> None:
                 part._buffers[name] = made.setdefault(id(buffer), fresh)
 
 
-class _Autocast(nn.Module):
-    """A module in bfloat16 whose results are float32, as Fabric wraps it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args: Any) -> Any:
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # as `Engine` has it
-            out = self.module(*args)
-        return _mapped(out, lambda value: value.float() if value.is_floating_point() else value)
-
-
 @contextmanager
 def _norms_in_full() -> Iterator[None]:
     """Inside, layer norms under autocast are in float32, also those that a backward pass computes again."""
@@ -186,18 +175,6 @@ def _norms_in_full() -> Iterator[None]:
         patch.object(torch, "native_layer_norm", widened(torch.native_layer_norm)),
     ):
         yield
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same with every tensor changed, in tuples and tables however deep."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple):
-        parts = [_mapped(part, change) for part in value]
-        return type(value)(*parts) if type(value) is not tuple else tuple(parts)
-    if isinstance(value, Mapping):
-        return {name: _mapped(part, change) for name, part in value.items()}
-    return value
 
 
 def _states(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
