@@ -213,6 +213,8 @@ def on_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
     """The same with every tensor changed, in tuples, dataclasses and tables however deep."""
     if isinstance(value, Tensor):
         return cast(Value, change(value))
+    if isinstance(value, str):  # of which a batch has many, at every step
+        return value
     if isinstance(value, tuple):
         parts = [on_tensors(part, change) for part in value]
         return cast(Value, tuple(parts) if type(value) is tuple else type(value)(*parts))

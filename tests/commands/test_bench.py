@@ -24,6 +24,26 @@ def test_a_step_is_measured_without_codec_or_text_model(tiny_runs, capsys: pytes
     assert 0 < low <= ratio <= high
 
 
+def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_runs):
+    run = build_run(parse_run(["--config", str(tiny_runs.video_config)], ""))
+    with StepRace(run) as race:
+        weight = race.denoiser.backbone.get_parameter("patch_out.weight")
+
+        def snapshot() -> tuple[torch.Tensor, torch.Tensor]:
+            return weight.detach().clone(), race.state.ema.average["backbone.patch_out.weight"].clone()
+
+        start = snapshot()
+        race.bare()
+        after_bare = snapshot()
+        assert not torch.equal(after_bare[0], start[0])
+        assert torch.equal(after_bare[1], start[1])
+        race.run(2)
+        after_turns = snapshot()
+        assert race.state.step == 3 * race.turn
+        assert not torch.equal(after_turns[0], after_bare[0])
+        assert not torch.equal(after_turns[1], after_bare[1])
+
+
 class Ticks:
     """A clock that an optimiser step of the loop moves by 3 seconds, and a bare one by 2."""
 

@@ -188,19 +188,16 @@ class _Turns(Hook):
         self, race: StepRace, pairs: int, progress: Callable[[int, int], None], clock: Callable[[], float]
     ) -> None:
         self._race, self._pairs, self._progress, self._clock = race, pairs, progress, clock
-        self._first, self._since = 0, 0.0
+        self._since: float | None = None
         self.full: list[float] = []
         self.bare: list[float] = []
 
-    def start(self, state: TrainState) -> None:
-        self._first = state.step
-
     def after_step(self, state: TrainState, record: StepRecord) -> None:
-        if (state.step - self._first) % self._race.turn:
+        if state.step % self._race.turn:
             return
         self._race.finish()
         ended = self._clock()
-        if state.step - self._first > self._race.turn:  # the first warms up
+        if self._since is not None:  # the first warms up
             self.full.append(ended - self._since)
             if len(self.full) % 2:
                 for _ in range(min(2, self._pairs - len(self.bare))):

@@ -84,7 +84,7 @@ class FabricStepper(Stepper):
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
         limit: float,
-        half: bool = False,
+        half: bool,
     ) -> None:
         self._fabric, self._limit = fabric, limit
         called = Autocast(module, fabric.device.type) if half else module
