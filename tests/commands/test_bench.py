@@ -9,6 +9,7 @@ import torch
 from vdit.commands.bench import main as bench
 from vdit.commands.step_race import StepRace
 from vdit.config import build_run, parse_run
+from vdit.parallel.engine import Engine
 from vdit.train import loop
 from vdit.train.state import StepRecord
 from vdit.types import InputError
@@ -84,15 +85,22 @@ def test_turns_of_one_loop_and_of_bare_steps_alternate(tiny_runs, monkeypatch: p
     options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "4"]
     told = []
     with StepRace(build_run(parse_run(options, ""))) as race:
-        assert race.turn == 12
+        assert race.turn == 4
         clock = Ticks(race, monkeypatch)
         measured = race.run(3, lambda done, total: told.append((done, total)), clock)
-    turns = [clock.taken[first : first + 12] for first in range(0, len(clock.taken), 12)]
-    assert turns == [12 * kind for kind in "BLLBBLLB"]
-    assert (measured.full, measured.bare) == ((36.0,) * 3, (24.0,) * 3)
+    turns = [clock.taken[first : first + 4] for first in range(0, len(clock.taken), 4)]
+    assert turns == [4 * kind for kind in "BLLBBLLB"]
+    assert (measured.full, measured.bare) == ((12.0,) * 3, (8.0,) * 3)
     assert measured.ratio == 1.5
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert clock.averaged == 12 * [False, False, False, True]
+    assert clock.averaged == 4 * [False, False, False, True]
+
+
+def test_where_the_host_runs_ahead_a_turn_has_ten_steps_and_whole_averages(tiny_runs, monkeypatch):
+    options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "4"]
+    monkeypatch.setattr(Engine, "runs_ahead", True)
+    with StepRace(build_run(parse_run(options, ""))) as race:
+        assert race.turn == 12
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,34 @@ def test_a_matrix_without_a_gradient_rests():
     optimizer.step()
     assert torch.equal(p, before)
     assert not torch.equal(q, before)
+
+
+def test_gradients_are_divided_by_the_scale():
+    ways = []
+    for scale in (None, torch.tensor(4.0)):
+        p = nn.Parameter(drawn(5, 7))
+        optimizer = Muon([p], lr=0.1, weight_decay=0.5, momentum=0.9, iterations=3)
+        for step in range(3):
+            p.grad = torch.randn(5, 7, generator=torch.Generator().manual_seed(step)) * (4**step)
+            optimizer.grad_scale = None if scale is None else scale**step
+            if scale is None:
+                p.grad /= 4**step
+            optimizer.step()
+        ways.append((p.detach(), optimizer.state[p]["momentum"]))
+    assert torch.equal(ways[0][0], ways[1][0])
+    assert torch.equal(ways[0][1], ways[1][1])
+
+
+def test_where_something_is_no_number_nothing_moves():
+    p = nn.Parameter(drawn(5, 7))
+    optimizer = Muon([p], lr=0.1, weight_decay=0.5, momentum=0.9, iterations=3)
+    p.grad = drawn(5, 7).flip(0)
+    optimizer.found_inf = torch.zeros(())
+    optimizer.step()
+    weight, momentum = p.detach().clone(), optimizer.state[p]["momentum"].clone()
+    assert not torch.equal(weight, drawn(5, 7))
+    p.grad = torch.full_like(p, torch.nan)
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    assert torch.equal(p, weight)
+    assert torch.equal(optimizer.state[p]["momentum"], momentum)

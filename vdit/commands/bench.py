@@ -1,7 +1,7 @@
 """Measure what things cost.
 
     python -m vdit bench step
-    python -m vdit bench step --config configs/train/flat_dit.yaml --pairs 30
+    python -m vdit bench step --config configs/train/flat_dit.yaml --pairs 150
     python -m vdit bench codec
     python -m vdit bench codec --size full --pairs 5
     python -m vdit bench wan
@@ -46,7 +46,7 @@ def _parser() -> ArgumentParser:
     kinds = parser.add_subparsers(dest="what", required=True)
     step = kinds.add_parser("step", help="the training loop around the model")
     step.add_argument("--config", default="configs/train/flat_dit.yaml", help="of a text-to-video run")
-    step.add_argument("--pairs", type=int, default=15, help="of turns of steps, one each way")
+    step.add_argument("--pairs", type=int, default=50, help="of turns of steps, one each way")
     codec = kinds.add_parser("codec", help="the Wan autoencoder, beside that of diffusers")
     codec.add_argument(
         "--size", action="append", choices=("tiny", "medium", "full"), help="default: tiny and medium"
@@ -89,10 +89,11 @@ def _step(options: Namespace) -> None:
     console = Console()
     run = build_run(parse_run(["--config", options.config], ""))
     with StepRace(run) as race, StageBars(console) as bars:
-        measured = race.run(options.pairs, partial(bars.show, f"pairs of {race.turn} steps"))
+        turn = "one step" if race.turn == 1 else f"{race.turn} steps"
+        measured = race.run(options.pairs, partial(bars.show, f"pairs of {turn}"))
     low, high = measured.interval
     full, bare = (1000 * statistics.median(way) / race.turn for way in (measured.full, measured.bare))
-    console.print(f"one training step: {race}, {race.turn} steps a turn", soft_wrap=True)
+    console.print(f"one training step: {race}, {turn} a turn", soft_wrap=True)
     table = Table("")
     table.add_column("median, ms", justify="right")
     table.add_row("the training loop", f"{full:.1f}")

@@ -42,8 +42,8 @@ STRIDES = (4, 8, 8)
 """Pixel frames, rows and columns a latent, of the codecs this project trains and imports."""
 
 TURN = 10
-"""Steps timed together, at least: the host runs ahead of a GPU as in training, and the wait for it at the end
-weighs little."""
+"""Steps timed together on a GPU, at least: the host runs ahead of it as in training, and the wait for it at
+the end weighs little. On a CPU the fewer the better: what else the machine does falls on both ways alike."""
 
 
 class RandomText(TextEncoder):
@@ -100,9 +100,10 @@ class StepRace:
         clips = RandomClips((backbone.latent_channels, *size), sampling.fps)
         self.denoiser = Denoiser(backbone, [Caption(CachedText(RandomText(backbone.text_width)))])
         self.loop = replace(run.loop, accumulate=1, save_every=0)
-        self.turn = run.loop.ema_every * -(-TURN // run.loop.ema_every)
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
+        least = TURN if self.engine.runs_ahead else 1
+        self.turn = run.loop.ema_every * -(-least // run.loop.ema_every)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
         self.engine.arrange(self.denoiser)
         stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)

@@ -105,10 +105,15 @@ class FabricStepper(Stepper):
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
-        # Fused optimisers clip and stay on the device, in the one pass they make over the gradients.
-        self._fused.grad_scale = (norm / self._limit).clamp(min=1)
-        self._fused.found_inf = stay.float()
-        self.optimizer.step()
+        scale = (norm / self._limit).clamp(min=1)
+        if norm.device.type == "cpu":  # whose numbers are there: nothing is divided by 1
+            self._fused.grad_scale = scale if scale > 1 else None
+            moves = not stay
+        else:  # fused optimisers clip and stay on the device, in the one pass they make over the gradients
+            self._fused.grad_scale, self._fused.found_inf = scale, stay.float()
+            moves = True
+        if moves:
+            self.optimizer.step()
         self.optimizer.zero_grad()
 
     def optimizer_state(self) -> OptimizerState:

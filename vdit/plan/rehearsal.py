@@ -134,7 +134,7 @@ def _rehearsed(
         most, most_with_gradients, gradients = ledger.most, ledger.most_with_gradients, ledger.gradients
         del loss
         fused: Any = optimizer
-        fused.grad_scale, fused.found_inf = torch.ones(()), torch.zeros(())  # as a stepper sets them
+        fused.grad_scale, fused.found_inf = torch.ones(()), torch.zeros(())  # as on a GPU
         optimizer.step()  # which makes the states
         ledger.most = before = ledger.live
         optimizer.step()

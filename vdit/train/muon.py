@@ -91,19 +91,21 @@ class Muon(torch.optim.Optimizer):
         for p in alike:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        kept = [self.state[p]["momentum"] for p in alike]
-        found, averages = torch.stack(gradients), torch.stack(kept)
-        moves = 1.0
+        averages = [self.state[p]["momentum"] for p in alike]
+        found = torch.stack(gradients)
         if self.grad_scale is not None:
             found.div_(self.grad_scale)
         if self.found_inf is not None:  # an average of itself stays what it is
-            found, moves = torch.where(self.found_inf > 0, averages, found), 1 - self.found_inf
-        averages = averages.lerp(found, 1 - group["momentum"])
-        torch._foreach_copy_(kept, averages.unbind())
-        updates = orthogonalised(found.lerp(averages, group["momentum"]), group["iterations"])
+            found = torch.where(self.found_inf > 0, torch.stack(averages), found)
+        torch._foreach_lerp_(averages, found.unbind(), 1 - group["momentum"])
+        torch._foreach_lerp_(found.unbind(), averages, group["momentum"])
+        updates, decay = orthogonalised(found, group["iterations"]), group["lr"] * group["weight_decay"]
+        if self.found_inf is not None:
+            moves = 1 - self.found_inf
+            updates, decay = updates.mul_(moves), moves * decay
         size = ADAMW_RMS * math.sqrt(max(updates.shape[-2:]))
-        torch._foreach_mul_(alike, 1 - moves * (group["lr"] * group["weight_decay"]))
-        torch._foreach_add_(alike, (updates * moves).unbind(), alpha=-group["lr"] * size)
+        torch._foreach_mul_(alike, 1 - decay)
+        torch._foreach_add_(alike, updates.unbind(), alpha=-group["lr"] * size)
 
 
 class MuonAdamW(torch.optim.Optimizer):
