@@ -21,6 +21,12 @@ def optim(request: pytest.FixtureRequest) -> Optim:
     return Optim(lr=0.1, muon=request.param, clip_norm=LIMIT)
 
 
+@pytest.fixture(params=[False, True], ids=["numbers are here", "numbers come later"], autouse=True)
+def runs_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, and as on a device that the host runs ahead of."""
+    monkeypatch.setattr(Engine, "runs_ahead", request.param)
+
+
 def stepper_of(module: nn.Module, optim: Optim) -> Stepper:
     return Engine(Parallel("cpu")).setup(module, build_optimizer(module, optim), LIMIT)
 

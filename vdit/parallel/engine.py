@@ -199,7 +199,7 @@ class Engine:
         """
         stage, half = STAGES.get(self.parallel.strategy), self.parallel.precision == "bf16-mixed"
         if stage is None:
-            return FabricStepper(self._fabric, module, optimizer, limit, half)
+            return FabricStepper(self._fabric, module, optimizer, limit, half, self.runs_ahead)
         os.environ.setdefault("LOCAL_RANK", str(self._fabric.local_rank))  # Fabric leaves the first without
         offload, patience = self.parallel.offload, self.parallel.patience
         return ZeroStepper(module, optimizer, stage, limit, offload, half, patience)

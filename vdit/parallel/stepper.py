@@ -76,6 +76,7 @@ class FabricStepper(Stepper):
         optimizer: over its weights; a fused one of torch, or one that heeds `grad_scale` and `found_inf` too.
         limit: gradients are scaled down to this norm.
         half: whether matrix products are in bfloat16.
+        runs_ahead: whether the host goes on while the device computes, and must read nothing from it.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class FabricStepper(Stepper):
         optimizer: torch.optim.Optimizer,
         limit: float,
         half: bool,
+        runs_ahead: bool,
     ) -> None:
-        self._fabric, self._limit = fabric, limit
+        self._fabric, self._limit, self._runs_ahead = fabric, limit, runs_ahead
         called = Autocast(module, fabric.device.type) if half else module
         self.module, self.optimizer = fabric.setup(called, optimizer)
         self._fused: Any = optimizer
@@ -105,13 +107,11 @@ class FabricStepper(Stepper):
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
-        scale = (norm / self._limit).clamp(min=1)
-        if norm.device.type == "cpu":  # whose numbers are there: nothing is divided by 1
-            self._fused.grad_scale = scale if scale > 1 else None
-            moves = not stay
-        else:  # fused optimisers clip and stay on the device, in the one pass they make over the gradients
+        scale, moves = (norm / self._limit).clamp(min=1), True
+        if self._runs_ahead:  # fused optimisers clip and stay on the device, in the pass they make anyway
             self._fused.grad_scale, self._fused.found_inf = scale, stay.float()
-            moves = True
+        else:  # the numbers are here: nothing is divided by 1
+            self._fused.grad_scale, moves = scale if scale > 1 else None, not stay
         if moves:
             self.optimizer.step()
         self.optimizer.zero_grad()
