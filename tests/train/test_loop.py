@@ -290,3 +290,23 @@ def test_due(step: int, every: int, expected: bool):
 def test_counts_below_one_are_refused(name: str):
     with pytest.raises(InputError, match=rf"loop\.{name} is 0, but must be at least 1"):
         Loop(**({"steps": 1} | {name: 0}))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("ema", "steps", "given", "expected"),
+    [
+        (0.999, 100_000, None, 10),  # it remembers 1,000 steps
+        (0.998, 15_000, None, 5),
+        (0.9999, 2000, None, 20),  # a hundred updates in a run
+        (0.99, 2000, None, 1),
+        (0.5, 2000, None, 1),
+        (0.0, 2000, None, 1),
+        (0.999, 40, None, 1),
+        (0.999, 40, 4, 4),
+        (0.99, 2000, 7, 7),
+    ],
+)
+def test_the_average_is_updated_a_hundred_times_in_what_it_remembers(
+    ema: float, steps: int, given: int | None, expected: int
+):
+    assert Loop(steps=steps, ema=ema, ema_every=given).averages_every == expected

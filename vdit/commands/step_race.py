@@ -103,7 +103,7 @@ class StepRace:
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
         least = TURN if self.engine.runs_ahead else 1
-        self.turn = run.loop.ema_every * -(-least // run.loop.ema_every)
+        self.turn = run.loop.averages_every * -(-least // run.loop.averages_every)
         self.optimizer = build_optimizer(self.denoiser, run.optim)
         self.engine.arrange(self.denoiser)
         stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)
@@ -112,7 +112,7 @@ class StepRace:
         self.objective = run.task.objective
         self.step = FlowStep(self.denoiser, self.objective)
         self.checkpoints = Checkpoints(Path(), keep=1, writes=False)
-        average = EMA(stepper.weights, run.loop.ema, run.loop.ema_every)
+        average = EMA(stepper.weights, run.loop.ema, run.loop.averages_every)
         self.state = TrainState(self.denoiser, stepper, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else

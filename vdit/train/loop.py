@@ -41,7 +41,7 @@ class Loop:
         accumulate: micro-batches a step.
         ema: decay of the average of the weights, a step.
         ema_every: steps from one update of the average to the next; an update reads and writes every weight,
-            which a small batch feels.
+            which a short step feels. By itself, a hundredth of the steps that the average remembers.
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints to keep, the newest ones.
         keep_every: of older ones, those of every so many steps stay too; 0 keeps none.
@@ -55,7 +55,7 @@ class Loop:
     batch: int = 8
     accumulate: int = 1
     ema: float = 0.999
-    ema_every: int = 1
+    ema_every: int | None = None
     save_every: int = 500
     keep: int = 2
     keep_every: int = 0
@@ -64,21 +64,29 @@ class Loop:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "ema_every", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(f"loop.{name} is {getattr(self, name)}, but must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"loop.{name} is {value}, but must be at least 1")
         if self.save_every < 0:
             raise InputError(f"loop.save_every is {self.save_every}: 0 saves at the end only")
         if self.leap < 0:
             raise InputError(f"loop.leap is {self.leap}: 0 looks for no leap of the loss")
         if self.keep_every < 0:
             raise InputError(f"loop.keep_every is {self.keep_every}: 0 keeps the newest alone")
-        if self.ema_every > self.steps:
+        if self.ema_every is not None and self.ema_every > self.steps:
             raise InputError(
                 f"loop.ema_every is {self.ema_every}, of {self.steps} steps: the average "
                 "would keep the first weights"
             )
         if not 0 <= self.ema < 1:
             raise InputError(f"loop.ema is {self.ema}, but must lie in [0, 1); 0 follows the weights exactly")
+
+    @property
+    def averages_every(self) -> int:
+        """Steps from one update of the average to the next; a run has a hundred, if it has as many steps."""
+        if self.ema_every is not None:
+            return self.ema_every
+        return max(1, min(round(0.01 / (1 - self.ema)), self.steps // 100))
 
     @property
     def saves(self) -> int:

@@ -71,7 +71,7 @@ def train(
     if latest is not None:
         latest.load(task.module, task.borrowed)
     stepper = engine.setup(task.module, optimizer, optim.clip_norm)
-    average = EMA(stepper.weights, loop.ema, loop.ema_every)
+    average = EMA(stepper.weights, loop.ema, loop.averages_every)
     with BatchLoader(work.items, order, workers=session.data.workers) as batches:
         state = TrainState(task.module, stepper, average, batches.state_dict(), borrowed=task.borrowed)
         if latest is not None:
