@@ -40,7 +40,7 @@ def test_both_ways_train_the_same_weights_and_only_the_loop_averages_them(tiny_r
         assert torch.equal(after_bare[1], start[1])
         race.run(2)
         after_turns = snapshot()
-        assert race.state.step == 3 * race.turn
+        assert race.state.step == race.turn + 2 * race.pair
         assert not torch.equal(after_turns[0], after_bare[0])
         assert not torch.equal(after_turns[1], after_bare[1])
 
@@ -81,26 +81,33 @@ class Ticks:
         return self.now
 
 
-def test_turns_of_one_loop_and_of_bare_steps_alternate(tiny_runs, monkeypatch: pytest.MonkeyPatch):
+def test_steps_of_one_loop_and_bare_ones_alternate(tiny_runs, monkeypatch: pytest.MonkeyPatch):
     options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "4"]
     told = []
     with StepRace(build_run(parse_run(options, ""))) as race:
-        assert race.turn == 4
+        assert (race.turn, race.pair) == (1, 4)
         clock = Ticks(race, monkeypatch)
         measured = race.run(3, lambda done, total: told.append((done, total)), clock)
-    turns = [clock.taken[first : first + 4] for first in range(0, len(clock.taken), 4)]
-    assert turns == [4 * kind for kind in "BLLBBLLB"]
+    assert clock.taken == "BL" + 6 * "LBBL"
     assert (measured.full, measured.bare) == ((12.0,) * 3, (8.0,) * 3)
     assert measured.ratio == 1.5
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert clock.averaged == 4 * [False, False, False, True]
+    assert clock.averaged == [*3 * [False, False, False, True], False]  # once a pair
 
 
-def test_where_the_host_runs_ahead_a_turn_has_ten_steps_and_whole_averages(tiny_runs, monkeypatch):
+def test_where_the_host_runs_ahead_a_turn_is_a_pair_of_ten_steps_and_whole_averages(tiny_runs, monkeypatch):
     options = ["--config", str(tiny_runs.video_config), "--loop.steps", "30", "--loop.ema_every", "4"]
     monkeypatch.setattr(Engine, "runs_ahead", True)
+    told = []
     with StepRace(build_run(parse_run(options, ""))) as race:
-        assert race.turn == 12
+        assert (race.turn, race.pair) == (12, 12)
+        clock = Ticks(race, monkeypatch)
+        measured = race.run(2, lambda done, total: told.append((done, total)), clock)
+    turns = [clock.taken[first : first + 12] for first in range(0, len(clock.taken), 12)]
+    assert turns == [12 * kind for kind in "BLLBBL"]
+    assert (measured.full, measured.bare) == ((36.0,) * 2, (24.0,) * 2)
+    assert told == [(1, 2), (2, 2)]
+    assert clock.averaged == 9 * [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,11 @@ def _step(options: Namespace) -> None:
     console = Console()
     run = build_run(parse_run(["--config", options.config], ""))
     with StepRace(run) as race, StageBars(console) as bars:
-        turn = "one step" if race.turn == 1 else f"{race.turn} steps"
-        measured = race.run(options.pairs, partial(bars.show, f"pairs of {turn}"))
+        pair, turn = ("one step" if steps == 1 else f"{steps} steps" for steps in (race.pair, race.turn))
+        measured = race.run(options.pairs, partial(bars.show, f"pairs of {pair}"))
     low, high = measured.interval
-    full, bare = (1000 * statistics.median(way) / race.turn for way in (measured.full, measured.bare))
-    console.print(f"one training step: {race}, {turn} a turn", soft_wrap=True)
+    full, bare = (1000 * statistics.median(way) / race.pair for way in (measured.full, measured.bare))
+    console.print(f"one training step: {race}; pairs of {pair} each, {turn} a turn", soft_wrap=True)
     table = Table("")
     table.add_column("median, ms", justify="right")
     table.add_row("the training loop", f"{full:.1f}")

@@ -43,7 +43,7 @@ STRIDES = (4, 8, 8)
 
 TURN = 10
 """Steps timed together on a GPU, at least: the host runs ahead of it as in training, and the wait for it at
-the end weighs little. On a CPU the fewer the better: what else the machine does falls on both ways alike."""
+the end weighs little. On a CPU it is one: what else the machine does then falls on both ways alike."""
 
 
 class RandomText(TextEncoder):
@@ -82,6 +82,11 @@ class StepRace:
 
     Use it in a `with` block: it ends the loader's threads.
 
+    Attributes:
+        pair: steps of each way that are compared, as many as the average of the weights needs to be as often
+            in all pairs.
+        turn: steps of one way in a row.
+
     Args:
         run: a text-to-video run; of its text encoder, codec and clips nothing is used but their sizes.
 
@@ -102,8 +107,9 @@ class StepRace:
         self.loop = replace(run.loop, accumulate=1, save_every=0)
         self.optim, self.seed = run.optim, run.seed
         self.engine = Engine(run.parallel)
-        least = TURN if self.engine.runs_ahead else 1
-        self.turn = run.loop.averages_every * -(-least // run.loop.averages_every)
+        ahead, every = self.engine.runs_ahead, run.loop.averages_every
+        self.pair = every * -(-TURN // every) if ahead else every
+        self.turn = self.pair if ahead else 1
         self.optimizer = build_optimizer(self.denoiser, run.optim)
         self.engine.arrange(self.denoiser)
         stepper = self.engine.setup(self.denoiser, self.optimizer, run.optim.clip_norm)
@@ -132,14 +138,14 @@ class StepRace:
         progress: Callable[[int, int], None] = lambda done, total: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Overhead:
-        """Take `turn` steps each way, `pairs` times, after as many each way that are not timed.
+        """Take `pair` steps each way, `pairs` times, after one turn each way that is not timed.
 
         Those of the loop are as `fit` takes them: data, noise, forward, backward, checks, clipping,
         optimiser, average.
         """
         self.bare(self.turn)
         turns = _Turns(self, pairs, progress, clock)
-        loop = replace(self.loop, steps=self.state.step + self.turn * (pairs + 1))
+        loop = replace(self.loop, steps=self.state.step + self.turn + self.pair * pairs)
         stopped = fit(
             self.state,
             self.step,
@@ -153,7 +159,12 @@ class StepRace:
         )
         if stopped:
             raise KeyboardInterrupt(stopped)
-        return Overhead(tuple(turns.full), tuple(turns.bare))
+        return Overhead(self._by_pairs(turns.full), self._by_pairs(turns.bare))
+
+    def _by_pairs(self, turns: Sequence[float]) -> tuple[float, ...]:
+        """Seconds of a pair's steps from those of turns."""
+        together = self.pair // self.turn
+        return tuple(sum(turns[first : first + together]) for first in range(0, len(turns), together))
 
     def bare(self, steps: int = 1) -> None:
         """Forward, backward and optimiser on a batch that is there, without any wrapper."""
@@ -188,7 +199,8 @@ class _Turns(Hook):
     def __init__(
         self, race: StepRace, pairs: int, progress: Callable[[int, int], None], clock: Callable[[], float]
     ) -> None:
-        self._race, self._pairs, self._progress, self._clock = race, pairs, progress, clock
+        self._race, self._progress, self._clock = race, progress, clock
+        self._pairs, self._together = pairs, race.pair // race.turn
         self._since: float | None = None
         self.full: list[float] = []
         self.bare: list[float] = []
@@ -201,9 +213,10 @@ class _Turns(Hook):
         if self._since is not None:  # the first warms up
             self.full.append(ended - self._since)
             if len(self.full) % 2:
-                for _ in range(min(2, self._pairs - len(self.bare))):
+                for _ in range(min(2, self._pairs * self._together - len(self.bare))):
                     self._take_bare()
-            self._progress(len(self.full), self._pairs)
+            if len(self.full) % self._together == 0:
+                self._progress(len(self.full) // self._together, self._pairs)
         self._since = self._clock()
 
     def _take_bare(self) -> None:
