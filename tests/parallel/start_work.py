@@ -1,5 +1,6 @@
 """What ranks that share weights begin with in tests: what one process has, in the memory of their part."""
 
+import ctypes
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from vdit.parallel.zero import ZeroStepper, share_out, started_deepspeed
 from vdit.train.optim import build_optimizer
 
 ZERO3 = Parallel(accelerator="cpu", devices=2, strategy="zero3")
+
+M_MMAP_THRESHOLD = -3
+"""As malloc.h has it. A rank is a fork: what glibc reads from the environment was read before."""
 
 
 def hearing() -> nn.Module:
@@ -72,6 +76,7 @@ def lay_out(folder: Path) -> None:
 
 def remember(rank: int, world: int) -> None:
     """Of a model of 200 MB, the first rank has all in memory for a moment, the others their part of it."""
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is freed is given back at once
     with start_of(ZERO3):
         small = nn.Linear(512, 512)
     share_out(small)  # what is imported and made once is there now
