@@ -118,7 +118,7 @@ class StepRace:
         self.objective = run.task.objective
         self.step = FlowStep(self.denoiser, self.objective)
         self.checkpoints = Checkpoints(Path(), keep=1, writes=False)
-        average = EMA(stepper.weights, run.loop.ema, run.loop.averages_every)
+        average = EMA(stepper.weights, run.loop.ema, every)
         self.state = TrainState(self.denoiser, stepper, average, self.batches.state_dict())
         batch = stack([clips[i % len(clips)] for i in range(run.loop.batch)]).to(self.engine.device)
         assert batch.latents is not None  # RandomClips gives nothing else
@@ -159,12 +159,7 @@ class StepRace:
         )
         if stopped:
             raise KeyboardInterrupt(stopped)
-        return Overhead(self._by_pairs(turns.full), self._by_pairs(turns.bare))
-
-    def _by_pairs(self, turns: Sequence[float]) -> tuple[float, ...]:
-        """Seconds of a pair's steps from those of turns."""
-        together = self.pair // self.turn
-        return tuple(sum(turns[first : first + together]) for first in range(0, len(turns), together))
+        return turns.overhead()
 
     def bare(self, steps: int = 1) -> None:
         """Forward, backward and optimiser on a batch that is there, without any wrapper."""
@@ -200,7 +195,7 @@ class _Turns(Hook):
         self, race: StepRace, pairs: int, progress: Callable[[int, int], None], clock: Callable[[], float]
     ) -> None:
         self._race, self._progress, self._clock = race, progress, clock
-        self._pairs, self._together = pairs, race.pair // race.turn
+        self._pairs, self._together = pairs, race.pair // race.turn  # turns of each way make one pair
         self._since: float | None = None
         self.full: list[float] = []
         self.bare: list[float] = []
@@ -218,6 +213,14 @@ class _Turns(Hook):
             if len(self.full) % self._together == 0:
                 self._progress(len(self.full) // self._together, self._pairs)
         self._since = self._clock()
+
+    def overhead(self) -> Overhead:
+        """What was timed, pair by pair."""
+        return Overhead(self._by_pairs(self.full), self._by_pairs(self.bare))
+
+    def _by_pairs(self, turns: Sequence[float]) -> tuple[float, ...]:
+        firsts = range(0, len(turns), self._together)
+        return tuple(sum(turns[first : first + self._together]) for first in firsts)
 
     def _take_bare(self) -> None:
         since = self._clock()
