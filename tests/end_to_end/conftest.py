@@ -139,8 +139,14 @@ def finish() -> Callable[..., str]:
     return wait
 
 
+@pytest.fixture(scope="session")
+def lightning_log() -> None:
+    """Lightning logs to the stderr of its import: one that is there longer than a test's."""
+    import lightning.fabric  # noqa: F401
+
+
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def command(lightning_log: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """`command(main, *arguments)`: the status and the words of a command, run here, never a traceback."""
 
     def run(main: Main, *arguments: object) -> tuple[int, str]:
