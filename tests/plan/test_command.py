@@ -65,6 +65,8 @@ def test_what_fits_and_what_would_is_said(capsys: pytest.CaptureFixture[str]):
     assert "does not fit into 6 GiB; with --parallel.recompute selective it needs" in out
     again = printed(capsys, *WAN, "--gpus", "1", "--memory", "6", "--parallel.recompute", "selective")
     assert "it fits into 6 GiB" in again
+    some = (*WAN, "--gpus", "1", "--memory", "5.2", "--parallel.recompute", "selective")
+    assert "with --parallel.recompute full it needs" in printed(capsys, *some, status=1)
     assert "no strategy" in printed(capsys, *WAN, "--gpus", "1", "--memory", "1", status=1)
 
 

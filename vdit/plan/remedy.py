@@ -1,7 +1,9 @@
 """What to change in a run that does not fit."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import get_args
 
+from vdit.parallel.blocks import Recompute
 from vdit.plan.plan import Plan
 from vdit.types import InputError
 
@@ -17,9 +19,8 @@ WIDEST = 8
 def remedies(plan: Plan) -> Iterator[Remedy]:
     """Changes in the order to try them, first what costs least time; all keep the clips of a step."""
     parallel, world = plan.parallel, plan.gpus
-    for what in ("selective", "full"):
-        if what > parallel.recompute or parallel.recompute == "none":
-            yield {"parallel.recompute": what}
+    how_much: tuple[Recompute, ...] = get_args(Recompute)
+    yield from ({"parallel.recompute": more} for more in how_much[how_much.index(parallel.recompute) + 1 :])
     base: Remedy = {"parallel.recompute": "full"} if parallel.recompute != "full" else {}
     few = _one_clip(plan, parallel.sequence)
     if few:
