@@ -40,7 +40,8 @@ def test_a_checkpoint_is_as_large_as_foretold(tmp_path: Path):
         ({"steps": 100, "save_every": 10, "keep": 3}, 4),  # one is written before the oldest goes
         ({"steps": 100, "save_every": 0, "keep": 3}, 1),
         ({"steps": 100, "save_every": 60, "keep": 3}, 2),
-        ({"steps": 100, "save_every": 10, "keep": 1, "keep_every": 50}, 4),
+        ({"steps": 100, "save_every": 10, "keep": 1, "keep_every": 50}, 3),
+        ({"steps": 100, "save_every": 10, "keep": 2, "keep_every": 20}, 7),
     ],
 )
 def test_checkpoints_are_counted_as_they_are_kept(tmp_path: Path, loop: dict[str, int], most: int):

@@ -244,6 +244,15 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_an_interrupt_after_another_request_is_the_first(tmp_path: Path):
+    (tmp_path / "stop").touch()
+    with Requests(tmp_path, looks=True) as requests:
+        assert requests.wanted() == Wanted.LEAVE
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert requests.reason == "the file stop"
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_going_on_from_a_checkpoint_is_going_on(
     engine, loader, step, new_state, snapshot, tmp_path: Path, background: bool
@@ -290,6 +299,28 @@ def test_due(step: int, every: int, expected: bool):
 def test_counts_below_one_are_refused(name: str):
     with pytest.raises(InputError, match=rf"loop\.{name} is 0, but must be at least 1"):
         Loop(**({"steps": 1} | {name: 0}))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_kept_step_is_one_that_saves():
+    with pytest.raises(InputError, match="keep_every is 1000, but must be a multiple of save_every, 300"):
+        Loop(steps=3000, save_every=300, keep_every=1000)
+    assert Loop(steps=3000, save_every=0, keep_every=1000).kept == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "save_every", "keep", "keep_every"),
+    [(2000, 500, 2, 1000), (3000, 300, 2, 900), (2000, 100, 2, 200), (950, 100, 3, 0), (100, 60, 9, 60)],
+)
+def test_as_many_are_kept_as_are_foretold(
+    new_state, tmp_path: Path, steps: int, save_every: int, keep: int, keep_every: int
+):
+    loop = Loop(steps=steps, save_every=save_every, keep=keep, keep_every=keep_every)
+    checkpoints, state, saves = Checkpoints(tmp_path, keep, keep_every), new_state(), 0
+    for state.step in range(1, steps + 1):
+        if due(state.step, save_every, steps):
+            checkpoints.save(state)
+            saves += 1
+    assert (loop.saves, loop.kept) == (saves, len(checkpoints.all()))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,11 @@ class Loop:
             raise InputError(f"loop.leap is {self.leap}: 0 looks for no leap of the loss")
         if self.keep_every < 0:
             raise InputError(f"loop.keep_every is {self.keep_every}: 0 keeps the newest alone")
+        if self.save_every and self.keep_every % self.save_every:
+            raise InputError(
+                f"loop.keep_every is {self.keep_every}, but must be a multiple of save_every, "
+                f"{self.save_every}: a step that saves nothing leaves nothing to keep"
+            )
         if self.ema_every is not None and self.ema_every > self.steps:
             raise InputError(
                 f"loop.ema_every is {self.ema_every}, of {self.steps} steps: the average "
@@ -91,13 +96,19 @@ class Loop:
     @property
     def saves(self) -> int:
         """How many checkpoints a whole run writes."""
-        return -(-self.steps // self.save_every) if self.save_every else 1
+        return len(self._saved)
 
     @property
     def kept(self) -> int:
         """How many of them stand at its end."""
-        older = self.steps // self.keep_every if self.keep_every else 0
-        return min(self.saves, self.keep + older)
+        older = self._saved[: -self.keep] if self.keep_every else []
+        return min(self.saves, self.keep) + sum(step % self.keep_every == 0 for step in older)
+
+    @property
+    def _saved(self) -> list[int]:
+        """The steps after which a whole run saves."""
+        every = self.save_every or self.steps
+        return [*range(every, self.steps, every), self.steps]
 
 
 class Batches(Protocol):

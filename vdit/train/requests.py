@@ -23,8 +23,8 @@ class Wanted(IntEnum):
 class Requests:
     """Listens, while it is entered, for SIGTERM and ctrl-C, and for the files `save` and `stop`.
 
-    The first signal asks to leave; a second ctrl-C interrupts at once, as it would without us. A file is
-    deleted when it is seen.
+    A signal or the file `stop` asks to leave; a second ctrl-C interrupts at once, as it would without us. A
+    file is deleted when it is seen.
 
     Args:
         folder: of the run.
@@ -33,6 +33,7 @@ class Requests:
 
     def __init__(self, folder: Path, looks: bool) -> None:
         self.reason: str | None = None
+        self._interrupted = False
         self._files = {Wanted.LEAVE: folder / "stop", Wanted.SAVE: folder / "save"} if looks else {}
         self._looked = -LOOK_EVERY
         self._before: dict[int, object] = {}
@@ -66,6 +67,8 @@ class Requests:
         return Wanted.NOTHING
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.reason is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.reason = signal.Signals(number).name
+        if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+        self.reason = self.reason or signal.Signals(number).name
