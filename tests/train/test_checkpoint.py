@@ -452,3 +452,17 @@ def test_a_disk_that_does_not_answer_is_not_waited_for(new_state, tmp_path: Path
         checkpoints.wait()
     checkpoints.wait()  # what nobody can end is forgotten
     answers.set()
+
+
+def test_an_error_is_told_while_a_disk_does_not_answer(new_state, tmp_path: Path, monkeypatch):
+    answers = Event()
+    monkeypatch.setattr("os.fsync", lambda file: answers.wait())
+
+    def work() -> None:
+        with Checkpoints(tmp_path, 1, writers=Writers(patience=0.1), background=True) as checkpoints:
+            checkpoints.save(advance(new_state(), 3))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    answers.set()

@@ -111,19 +111,22 @@ class BatchLoader:
         self._drop_ahead()
         self._position = self._ahead_until = position
 
-    def close(self) -> None:
-        """End the threads and forget what they prepared; the position stays, and `next` starts them again."""
+    def close(self, wait: bool = True) -> None:
+        """End the threads and forget what they prepared; the position stays, and `next` starts them again.
+
+        Without `wait`, one that reads ends when it has read, which may be never.
+        """
         self._drop_ahead()
         self._ahead_until = self._position
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=wait, cancel_futures=True)
             self._pool = None
 
     def __enter__(self) -> "BatchLoader":
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(wait=kind is None)  # an error is told at once, also where a disk does not answer
 
     def _read(self, indices: Sequence[int]) -> list[Clip | LatentClip]:
         return [self._source[index] for index in indices]

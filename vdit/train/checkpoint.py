@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Set
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,11 +225,11 @@ class Checkpoints:
             self._leave()
 
     def _leave(self) -> None:
-        """Bring the save under way to its end if that can be: others may have gone."""
-        if self._under_way is not None:
-            self._under_way.saving.hurry()
-            with suppress(Exception):  # what ends the run is told, not what follows from it
-                self._finish()
+        """Bring the save under way to its end if that can be: others may have gone, the disk not answer."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:  # what ends the run is told, not what follows from it
+            under_way.saving.hurry()
+            under_way.join(GIVEN_UP * self.writers.patience)
 
     def _finish(self) -> None:
         under_way, self._under_way = self._under_way, None
