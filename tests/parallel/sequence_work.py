@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from vdit.models.backbone import Transformer
 from vdit.models.native.dit import NativeDiT
 from vdit.models.wan.dit import WanDiT
+from vdit.parallel.engine import Engine
+from vdit.parallel.mesh import Mesh
 from vdit.parallel.sequence import SequenceGroup, spread_tokens
 from vdit.types import Appended, DenoiserInput, InputError, Tokens
 
@@ -108,3 +110,12 @@ def refused(rank: int, world: int) -> None:
         spread_tokens(nn.Linear(2, 2), group)
     with pytest.raises(InputError, match=f"sequence {world} does not divide 4 heads"):
         spread_tokens(native(patch=(1, 2, 2)), group)
+
+
+def say(rank: int, world: int) -> None:
+    """Two ranks share a clip each."""
+    engine = object.__new__(Engine)  # what Fabric would set up is there already
+    engine.mesh = Mesh(rank, world, 2)
+    own = [f"clip {engine.mesh.data_rank}"]
+    assert engine.gathered(own) == ["clip 0", "clip 0", "clip 1", "clip 1"]
+    assert engine.said_of_clips(own) == ["clip 0", "clip 1"]

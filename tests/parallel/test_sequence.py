@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from ranks import run_ranks
-from sequence_work import alike, refused
+from sequence_work import alike, refused, say
 
 from vdit.parallel.sequence import SequenceGroup
 
@@ -14,6 +14,10 @@ def test_ranks_that_share_a_clip_do_what_one_does(world: int, tmp_path: Path):
 
 def test_what_cannot_be_shared_is_refused(tmp_path: Path):
     run_ranks(refused, 3, tmp_path)
+
+
+def test_a_clip_that_ranks_share_is_told_once(tmp_path: Path):
+    run_ranks(say, 4, tmp_path)
 
 
 @pytest.mark.parametrize(("n", "size", "parts"), [(8, 4, [2, 2, 2, 2]), (10, 4, [3, 3, 2, 2]), (3, 1, [3])])

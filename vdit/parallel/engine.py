@@ -250,6 +250,10 @@ class Engine:
         dist.all_gather_object(told, said)
         return [word for words in told for word in words]
 
+    def said_of_clips(self, said: Sequence[str]) -> list[str]:
+        """What all ranks say of their clips; those that share clips say the same, and it is heard once."""
+        return self.gathered(said if self.mesh.sequence_rank == 0 else ())
+
     def leave(self, status: int) -> int:
         """The status to leave with, once all ranks are about to.
 

@@ -81,13 +81,13 @@ class FiniteWatch:
         if not last.verdict.numpy():  # which lies on the CPU by now
             return
         found = zip(last.ids, last.losses.tolist(), strict=True)
-        bad = self._engine.gathered([name for name, loss in found if not math.isfinite(loss)])
+        bad = self._engine.said_of_clips([name for name, loss in found if not math.isfinite(loss)])
         blame = (
             f"clips with a non-finite loss: {', '.join(bad)}"
             if bad
             else "every loss is finite, the gradient is not"
         )
-        batch = ", ".join(self._engine.gathered(last.ids))
+        batch = ", ".join(self._engine.said_of_clips(last.ids))
         raise NonFinite(
             f"non-finite loss or gradient at step {last.step + 1} (gradient norm {float(last.norm)}); "
             f"{blame}; clips of the batch: {batch}. The weights are those of step {last.step}; "

@@ -122,7 +122,7 @@ class Health(Hook):
         own = record.own
         told = [f"{one:.6g} {name}" for name, one in zip(own.ids, own.losses.tolist(), strict=True)]
         clips = sorted(
-            (line.split(" ", 1) for line in self.engine.gathered(told)), key=lambda c: -float(c[0])
+            (line.split(" ", 1) for line in self.engine.said_of_clips(told)), key=lambda c: -float(c[0])
         )
         if not self.engine.main:
             return
