@@ -25,6 +25,7 @@ __all__ = [
     "holds_codec",
     "load_codec",
     "read_codec",
+    "require_codec",
     "save_codec",
 ]
 
@@ -53,6 +54,14 @@ def holds_codec(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
+def require_codec(folder: Path) -> None:
+    """Raises InputError where there is no whole codec in `folder`."""
+    if not holds_codec(folder):
+        raise InputError(
+            f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
+        )
+
+
 def load_codec(folder: Path) -> VideoCodec:
     """A codec from its folder, frozen and ready to use. Raises as `read_codec`."""
     return read_codec(folder).requires_grad_(False).eval()
@@ -64,10 +73,7 @@ def read_codec(folder: Path) -> VideoCodec:
     Raises:
         InputError: the folder holds no codec, or one whose class or weights do not fit.
     """
-    if not holds_codec(folder):
-        raise InputError(
-            f"{folder} holds no codec: it has no {DESCRIPTION}; train one, or give another folder"
-        )
+    require_codec(folder)
     codec = build_described(folder / DESCRIPTION, VideoCodec)
     load_weights(codec, folder / WEIGHTS)
     return codec

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec
+from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec, require_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, Featured, GivenFrames
@@ -97,6 +97,7 @@ class FlowTask(Task):
     def adopt(self, folder: RunFolder) -> None:
         if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
             self.use_codec(folder.codec)
+        require_codec(self.codec_folder)
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Samples from the denoiser as it stands."""
