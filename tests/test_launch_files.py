@@ -149,6 +149,7 @@ def test_the_manifest_of_kubernetes_agrees_with_itself():
     assert service["spec"]["selector"] == {"job-name": name}
     assert pod["subdomain"] == service["metadata"]["name"]
     assert job["spec"]["parallelism"] == nodes
+    assert job["spec"]["podReplacementPolicy"] == "Failed"  # never two pods of one number
     assert pod["restartPolicy"] == "OnFailure"  # the container of an index starts again, and goes on
     assert job["spec"]["backoffLimit"] >= 10 * nodes  # a failure restarts all containers, and each counts
     values = {entry["name"]: entry.get("value") for entry in container["env"]}
