@@ -45,6 +45,18 @@ def test_what_is_wrong_is_told(flow_config: Path, flow_run: Path, command, tmp_p
     assert "optimizer.safetensors is damaged" in said
 
 
+def test_a_folder_that_the_run_would_refuse_is_refused(
+    flow_config: Path, flow_run: Path, command, tmp_path: Path
+):
+    before = files(flow_run)
+    options = ("--out", flow_run, "--optim.lr", "0.5", "--dry-run")
+    status, said = command(train.main, "--config", flow_config, *options)
+    assert (status, "is the folder of another configuration" in said) == (2, True), said
+    assert files(flow_run) == before
+    status, said = command(train.main, "--config", flow_config, "--out", flow_run.parent, "--dry-run")
+    assert (status, "holds no run" in said) == (2, True), said
+
+
 @pytest.mark.slow
 def test_several_processes_meet(flow_config: Path, begin, finish, tmp_path: Path):
     said = finish(begin(flow_config, tmp_path / "run", "--parallel.devices", "2", "--dry-run"))

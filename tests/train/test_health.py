@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,7 +45,7 @@ def place(tmp_path: Path) -> SimpleNamespace:
 
 def health(place: SimpleNamespace, engine: Engine, every: int, steps: int) -> Health:
     journal = Journal(place.folder, 0)
-    sessions = Sessions(place.folder.sessions, writes=True)
+    sessions = Sessions(place.folder.sessions, writes=True, began=time.time())
     return Health(engine, journal, place.console, place.folder.spikes, sessions, every, steps, 8.0)
 
 
@@ -124,8 +125,8 @@ def test_time_spent_counts_all_sessions_but_not_what_lies_between(tmp_path: Path
     now = 1000.0
     monkeypatch.setattr("vdit.train.sessions.time", SimpleNamespace(time=lambda: now))
     for began, seen in ((1000.0, 1060.0), (5000.0, 5030.0)):
-        sessions = Sessions(tmp_path / "sessions.json", writes=True)
-        now = began
+        sessions = Sessions(tmp_path / "sessions.json", writes=True, began=began)
+        now = began + 20  # what comes before the first step counts too
         sessions.begin(3, 2, "ddp")
         now = seen
         sessions.seen()

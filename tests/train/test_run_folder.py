@@ -40,6 +40,18 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path):
     assert folder.config.read_text() == CONFIG
 
 
+def test_a_folder_is_checked_without_a_trace(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.check(CONFIG)
+    assert not folder.path.exists()
+    folder.claim(CONFIG)
+    with pytest.raises(InputError, match="another configuration"):
+        folder.check(CONFIG.replace("0.001", "0.002"))
+    other = RunFolder(tmp_path)
+    with pytest.raises(InputError, match="holds no run"):
+        other.check(CONFIG)
+
+
 def test_a_run_is_known_again_by_what_its_record_means_today(tmp_path: Path):
     """A setting that came later has its default in the record as it is told now."""
     folder = RunFolder(tmp_path / "run")
@@ -62,6 +74,7 @@ def test_how_a_run_is_carried_out_may_change(tmp_path: Path):
     with pytest.raises(InputError, match=r"-  steps: 9\n  \+  steps: 8"):
         folder.claim(CONFIG + other.replace("steps: 9", "steps: 8"))
     assert folder.config.read_text() == CONFIG + other
+    assert folder.claim(CONFIG.replace("runs/a", "moved/b") + other) is True
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path):

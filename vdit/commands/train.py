@@ -10,6 +10,7 @@ and a first batch; the folder of the run stays as it is.
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         0 when done, 3 when a signal ended it early, 4 when a number was not finite, 5 when other processes
         were lost, or one or a disk stood still.
     """
-    dry = DRY in arguments
+    began, dry = time.time(), DRY in arguments
     parsed = parse_run([word for word in without_local_rank(arguments) if word != DRY], __doc__ or "")
 
     from vdit.parallel.engine import Engine
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine(run.parallel)
 
     def work() -> int:
-        return _train(engine, run, parsed, dry)
+        return _train(engine, run, parsed, dry, began)
 
     return work() if engine.mesh.world == 1 else run_among_others(work)
 
@@ -67,7 +68,7 @@ def run_among_others(work: Callable[[], int]) -> int:
     return status
 
 
-def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool) -> int:
+def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) -> int:
     from rich.console import Console
 
     from vdit.train.checkpoint import Stuck
@@ -83,10 +84,15 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool) -> int:
     recorded = load_run(folder.config).text if folder.config.is_file() else None
     try:
         with TemporaryDirectory() as aside:
-            if dry and recorded is None:  # what a task leaves in its run's folder goes with the rehearsal
-                folder = RunFolder(Path(engine.gathered([aside])[0]))
+            if dry:
+                folder.check(parsed.text, recorded)
+                # Of a new run, what a task leaves in the folder goes with the rehearsal. The first process
+                # says which it is: others may not see the run, if their disk is another.
+                place = aside if recorded is None else run.out
+                folder = RunFolder(Path(engine.gathered([place])[0]))
             clips = max(1, run.loop.batch // engine.mesh.data_world)
-            session = Session(engine, folder, console, run.data, run.pace, run.loop.steps, run.seed, clips)
+            steps, seed = run.loop.steps, run.seed
+            session = Session(engine, folder, console, run.data, run.pace, steps, seed, clips, began)
             stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry)
             engine.barrier()
         return engine.leave(3) if stopped else 0

@@ -121,7 +121,7 @@ def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainS
     """What happens beside the steps: of every task, and of this one."""
     engine, folder, console, every = session.engine, session.folder, session.console, session.pace.metrics
     journal = Journal(folder, state.step, writes=engine.main)
-    sessions = Sessions(folder.sessions, engine.main)
+    sessions = Sessions(folder.sessions, engine.main, session.began)
     return [
         ProgressBar(task.title, loop.steps, console),
         *task.hooks(session, work, journal),

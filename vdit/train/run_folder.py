@@ -19,6 +19,7 @@ from vdit.weights.files import disk_refusal
 __all__ = ["RunFolder"]
 
 CARRIED_OUT = (
+    "out",
     "parallel",
     "pace",
     "data.workers",
@@ -79,6 +80,22 @@ class RunFolder:
         """What was seen where the loss leapt."""
         return self.path / "spikes"
 
+    def check(self, config: str, recorded: str | None = None) -> None:
+        """Refuse what `claim` does. Nothing is written."""
+        if self.config.is_file():
+            was = _decisive(recorded if recorded is not None else self.config.read_text())
+            if was != (now := _decisive(config)):
+                lines = difflib.unified_diff(
+                    was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
+                )
+                raise InputError(
+                    f"{self.path} is the folder of another configuration:\n"
+                    + "\n".join(f"  {line}" for line in list(lines)[2:])
+                    + "\nGive another --out, or the run's own configuration to continue it."
+                )
+        elif self.path.is_dir() and any(there != self._aside for there in self.path.iterdir()):
+            raise InputError(f"{self.path} is not empty and holds no run: give another --out")
+
     def claim(self, config: str, recorded: str | None = None) -> bool:
         """Make this the folder of the run that `config` describes; true if it was so before.
 
@@ -91,26 +108,14 @@ class RunFolder:
                 know because they came later have their defaults.
 
         Raises:
-            InputError: it belongs to another configuration; the message shows the difference.
+            InputError: it belongs to another configuration, and the message shows the difference; it holds
+                something else; the disk is full.
         """
+        self.check(config, recorded)
         if self.config.is_file():
-            theirs = recorded if recorded is not None else self.config.read_text()
-            was, now = _decisive(theirs), _decisive(config)
-            if was != now:
-                lines = difflib.unified_diff(
-                    was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
-                )
-                raise InputError(
-                    f"{self.path} is the folder of another configuration:\n"
-                    + "\n".join(f"  {line}" for line in list(lines)[2:])
-                    + "\nGive another --out, or the run's own configuration to continue it."
-                )
-            if theirs != config:
+            if config != (recorded if recorded is not None else self.config.read_text()):
                 self._write_config(config)
             return True
-        aside = self.path / ".writing_config"
-        if self.path.is_dir() and any(there != aside for there in self.path.iterdir()):
-            raise InputError(f"{self.path} is not empty and holds no run: give another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_config(config)
@@ -119,10 +124,14 @@ class RunFolder:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
 
+    @property
+    def _aside(self) -> Path:
+        """A configuration that is being written."""
+        return self.path / ".writing_config"
+
     def _write_config(self, config: str) -> None:
-        aside = self.path / ".writing_config"
-        aside.write_text(config)
-        aside.replace(self.config)
+        self._aside.write_text(config)
+        self._aside.replace(self.config)
 
     def require(self) -> "RunFolder":
         """This folder, if a run lives in it. Raises InputError otherwise."""

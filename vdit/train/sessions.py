@@ -14,20 +14,20 @@ class Sessions:
     Args:
         file: a JSON list of what `begin` was told, with `began` and `seen` in seconds of the epoch.
         writes: whether this process is the one that writes.
+        began: when the command of this session was given.
     """
 
-    def __init__(self, file: Path, writes: bool) -> None:
-        self._file, self._writes = file, writes
+    def __init__(self, file: Path, writes: bool, began: float) -> None:
+        self._file, self._writes, self._began = file, writes, began
         self._rows: list[dict[str, Any]] = []
 
     def begin(self, step: int, processes: int, strategy: str) -> None:
-        """A session begins after `step` steps."""
+        """This session goes on after `step` steps."""
         try:
             self._rows = json.loads(self._file.read_text())
         except (OSError, ValueError):  # the first session, or a file cut off by a full disk
             self._rows = []
-        now = time.time()
-        row = {"began": now, "seen": now, "step": step, "processes": processes, "strategy": strategy}
+        row = {"began": self._began, "step": step, "processes": processes, "strategy": strategy}
         self._rows.append(row)
         self.seen()
 

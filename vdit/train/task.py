@@ -74,6 +74,7 @@ class Session:
         steps: of the whole run.
         seed: of the whole run.
         clips: that this process computes with at once, in a step.
+        began: when the command was given, in seconds of the epoch.
     """
 
     engine: Engine
@@ -84,6 +85,7 @@ class Session:
     steps: int
     seed: int
     clips: int
+    began: float
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ class Task(ABC):
 
     @abstractmethod
     def adopt(self, folder: RunFolder) -> None:
-        """Take from the folder of a run that goes on what has gone from where it came from."""
+        """Take from the folder of a run that goes on what has gone from where it came from.
+
+        Raises InputError where a codec is in neither place.
+        """
 
     @abstractmethod
     def check(self, data: Data) -> None:
