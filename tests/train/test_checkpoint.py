@@ -2,7 +2,9 @@ import errno
 import json
 import resource
 import shutil
+import signal
 from _thread import interrupt_main
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
@@ -416,6 +418,15 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_for_training(new_state, t
         latest.require_state()
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Interrupts, which a shell has what it starts in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_save_that_training_waits_for_is_given_up_when_interrupted(
     new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
