@@ -120,6 +120,11 @@ def test_an_error_arrives_with_its_batch_and_stays_there():
 
 def test_threads_end():
     assert clip_threads() == []
+    with pytest.raises(InputError), BatchLoader(Numbers(6, bad=3), ClipOrder(6, 0, 6), workers=3) as loader:
+        next(loader)
+    for thread in clip_threads():  # after an error they are not waited for
+        thread.join(10)
+    assert clip_threads() == []
     with BatchLoader(Numbers(6), ClipOrder(6, 0, 6), workers=3) as loader:
         next(loader)
     assert clip_threads() == []

@@ -107,8 +107,7 @@ class Loop:
     @property
     def _saved(self) -> list[int]:
         """The steps after which a whole run saves."""
-        every = self.save_every or self.steps
-        return [*range(every, self.steps, every), self.steps]
+        return [step for step in range(1, self.steps + 1) if due(step, self.save_every, self.steps)]
 
 
 class Batches(Protocol):

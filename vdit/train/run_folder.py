@@ -80,11 +80,12 @@ class RunFolder:
         """What was seen where the loss leapt."""
         return self.path / "spikes"
 
-    def check(self, config: str, recorded: str | None = None) -> None:
-        """Refuse what `claim` does. Nothing is written."""
+    def check(self, config: str, recorded: str | None = None) -> str | None:
+        """Refuse what `claim` does, and write nothing. The configuration that stands here, if one does."""
         if self.config.is_file():
-            was = _decisive(recorded if recorded is not None else self.config.read_text())
-            if was != (now := _decisive(config)):
+            theirs = recorded if recorded is not None else self.config.read_text()
+            was, now = _decisive(theirs), _decisive(config)
+            if was != now:
                 lines = difflib.unified_diff(
                     was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
                 )
@@ -93,8 +94,10 @@ class RunFolder:
                     + "\n".join(f"  {line}" for line in list(lines)[2:])
                     + "\nGive another --out, or the run's own configuration to continue it."
                 )
-        elif self.path.is_dir() and any(there != self._aside for there in self.path.iterdir()):
+            return theirs
+        if self.path.is_dir() and any(there != self._aside for there in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run: give another --out")
+        return None
 
     def claim(self, config: str, recorded: str | None = None) -> bool:
         """Make this the folder of the run that `config` describes; true if it was so before.
@@ -111,9 +114,9 @@ class RunFolder:
             InputError: it belongs to another configuration, and the message shows the difference; it holds
                 something else; the disk is full.
         """
-        self.check(config, recorded)
-        if self.config.is_file():
-            if config != (recorded if recorded is not None else self.config.read_text()):
+        theirs = self.check(config, recorded)
+        if theirs is not None:
+            if theirs != config:
                 self._write_config(config)
             return True
         try:
