@@ -199,6 +199,8 @@ class ClipBatch:
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same batch with its tensors on `device`."""
+        if device == self.fps.device:  # where all of them are
+            return self
         return on_tensors(self, lambda tensor: onto(tensor, device))
 
 
@@ -230,7 +232,7 @@ class Tokens(NamedTuple):
     """A padded batch of token sequences.
 
     A named tuple and not a dataclass, as everything that goes through the forward of a wrapped module
-    must be: Fabric walks through arguments and results and refuses frozen dataclasses.
+    must be: DeepSpeed looks for tensors in tuples and tables, and passes a dataclass by.
 
     Attributes:
         values: the tokens; what stands where `mask` is False is undefined.

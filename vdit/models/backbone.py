@@ -67,7 +67,7 @@ class VideoBackbone(nn.Module, ABC):
         slots: the kinds of conditions it accepts.
         latent_channels: channels of the latents it works on.
         text_width: channels of the text tokens it reads.
-        arithmetic: of its matrix products outside training, which Fabric sees to.
+        arithmetic: of its matrix products outside training; in it, the stepper sees to them.
     """
 
     slots: frozenset[Slot]

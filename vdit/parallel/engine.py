@@ -223,7 +223,7 @@ class Engine:
 
     def any(self, flag: Bool[Tensor, ""]) -> Bool[Tensor, ""]:
         """Whether the flag is up on any rank, on the device."""
-        return self._reduced(flag.float(), dist.ReduceOp.MAX) > 0
+        return self._reduced(flag.float(), dist.ReduceOp.MAX) > 0 if self.mesh.world > 1 else flag
 
     def _reduced(self, value: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
         # Fabric would have all ranks meet first, and on a GPU wait for it.

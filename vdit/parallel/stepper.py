@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vdit.parallel.autocast import Autocast
 from vdit.parallel.optimizer_state import OptimizerState, joined, parted
@@ -88,18 +89,23 @@ class FabricStepper(Stepper):
         half: bool,
         runs_ahead: bool,
     ) -> None:
-        self._fabric, self._limit, self._runs_ahead = fabric, limit, runs_ahead
+        self._limit, self._runs_ahead = limit, runs_ahead
+        self._device, self._saves = fabric.device, fabric.is_global_zero
+        fabric.to_device(module)
         called = Autocast(module, fabric.device.type) if half else module
-        self.module, self.optimizer = fabric.setup(called, optimizer)
+        # Not by fabric.setup, whose wrappers walk through all that a module is given.
+        self.module, self.optimizer = fabric.strategy.setup_module(called), optimizer
         self._fused: Any = optimizer
-        self.weights = WholeWeights(module, saves=fabric.is_global_zero)  # on its device by now
+        self.weights = WholeWeights(module, saves=self._saves)
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def accumulating(self, active: bool) -> AbstractContextManager[None]:
-        return self._fabric.no_backward_sync(self.module, enabled=active)  # pyright: ignore
+        if active and isinstance(self.module, DistributedDataParallel):
+            return self.module.no_sync()
+        return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        self._fabric.backward(loss)
+        loss.backward()
 
     def gradient_norm(self) -> Tensor:
         # What get_total_norm does on a GPU alone: on a CPU it would walk over the gradients in Python.
@@ -107,9 +113,9 @@ class FabricStepper(Stepper):
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def update(self, norm: Tensor, stay: Bool[Tensor, ""]) -> None:
-        scale, moves = (norm / self._limit).clamp(min=1), True
+        scale, moves = norm / self._limit, True
         if self._runs_ahead:  # fused optimisers clip and stay on the device, in the pass they make anyway
-            self._fused.grad_scale, self._fused.found_inf = scale, stay.float()
+            self._fused.grad_scale, self._fused.found_inf = scale.clamp(min=1), stay.float()
         else:  # the numbers are here: nothing is divided by 1
             self._fused.grad_scale, moves = scale if scale > 1 else None, not stay
         if moves:
@@ -119,12 +125,10 @@ class FabricStepper(Stepper):
     def optimizer_state(self) -> OptimizerState:
         tensors, settings = parted(self.optimizer.state_dict())
         entries = {name: entry_of(tensor) for name, tensor in tensors.items()}
-        saves = self._fabric.is_global_zero
-        slices = [whole_slice(name, tensor) for name, tensor in tensors.items()] if saves else []
+        slices = [whole_slice(name, tensor) for name, tensor in tensors.items()] if self._saves else []
         return OptimizerState(settings, entries, slices)
 
     def load_optimizer_state(self, settings: Mapping[str, Any], source: WeightSource) -> None:
         # The optimiser would keep tensors that are where it wants them, and these may be a file's own pages.
-        device = self._fabric.device
-        own = ((n, t.to(device if t.ndim else t.device, copy=True)) for n, t in source.tensors())
+        own = ((n, t.to(self._device if t.ndim else t.device, copy=True)) for n, t in source.tensors())
         self.optimizer.load_state_dict(joined(own, settings))

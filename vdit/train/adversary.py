@@ -92,7 +92,7 @@ class Contest(nn.Module):
         again, posterior = self.codec(pixels, draws)
         seen = again.detach().requires_grad_()
         of_again = self.critic(seen)
-        # Here and not in the step: Fabric forbids gradients of what has left a wrapped module but its own.
+        # Here and not in the step, which is told the push and not what was seen.
         (push,) = torch.autograd.grad(-of_again.float().flatten(1).mean(1).sum(), seen, retain_graph=True)
         return Played(again, posterior, self.critic(pixels), of_again, push)
 
