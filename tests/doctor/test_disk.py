@@ -70,7 +70,15 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     [found] = check_disk(closed / "run")
-    assert (found.state, found.sentence) == ("wrong", f"{closed} cannot be written")
+    assert (found.state, "Permission denied" in found.sentence) == ("wrong", True)
+
+
+def test_a_place_that_no_folder_can_be_made_in_is_wrong(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+        [found] = check_disk(out)
+        assert (found.state, f"{out} could not be written to" in found.sentence) == ("wrong", True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_nearest_folder_is_one_that_exists(tmp_path: Path):

@@ -55,6 +55,8 @@ def test_a_folder_that_the_run_would_refuse_is_refused(
     assert files(flow_run) == before
     status, said = command(train.main, "--config", flow_config, "--out", flow_run.parent, "--dry-run")
     assert (status, "holds no run" in said) == (2, True), said
+    status, said = command(train.main, "--config", flow_config, "--out", flow_config / "run", "--dry-run")
+    assert (status, "run could not be written to" in said) == (2, True), said
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
 """Whether the disk has room for what a run writes."""
 
-import os
 import shutil
 from pathlib import Path
 
 from vdit.doctor.finding import Finding
+from vdit.weights.files import writing_error
 
 __all__ = ["check_disk", "nearest_folder"]
 
@@ -26,10 +26,9 @@ def check_disk(out: Path, checkpoints: int = 0, one: int | None = None) -> list[
         one: bytes of one of them; None where they are not known.
     """
     folder = nearest_folder(out)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return [
-            Finding("disk", "wrong", f"{folder} cannot be written", "change its owner, or give another --out")
-        ]
+    if (error := writing_error(out)) is not None:
+        sentence = f"{out} could not be written to: {error}"
+        return [Finding("disk", "wrong", sentence, "change its owner, or give another --out")]
     free = shutil.disk_usage(folder).free
     if one is None:
         sentence = f"{_size(free)} are free where {_shown(out)} is"

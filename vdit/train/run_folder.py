@@ -14,7 +14,7 @@ import yaml
 
 import vdit
 from vdit.types import InputError
-from vdit.weights.files import disk_refusal
+from vdit.weights.files import disk_refusal, writing_error
 
 __all__ = ["RunFolder"]
 
@@ -81,7 +81,9 @@ class RunFolder:
         return self.path / "spikes"
 
     def check(self, config: str, recorded: str | None = None) -> str | None:
-        """Refuse what `claim` does, and write nothing. The configuration that stands here, if one does."""
+        """Refuse what `claim` does, and leave nothing. The configuration that stands here, if one does."""
+        if (error := writing_error(self.path)) is not None:
+            raise disk_refusal(error, self.path, "Give another --out.")
         if self.config.is_file():
             theirs = recorded if recorded is not None else self.config.read_text()
             was, now = _decisive(theirs), _decisive(config)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Set
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,7 +16,7 @@ from vdit.types import InputError
 from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
-__all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync"]
+__all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync", "writing_error"]
 
 BUFFER = 2**20
 """Bytes of a file that are hashed at once."""
@@ -89,6 +90,20 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def writing_error(folder: Path) -> OSError | None:
+    """What the operating system says to writing into a folder, which need not be there; None if it lets us.
+
+    It is tried, and nothing is left of that: rights do not tell of disks that are read only, or full.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with TemporaryDirectory(prefix=".vdit_", dir=there) as tried:
+            Path(tried, "file").write_bytes(b"1")
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(there))
+    return None
 
 
 def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError:
