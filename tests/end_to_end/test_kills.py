@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 from subprocess import Popen
+from threading import Timer
 
 import pytest
 from likeness import losses
@@ -80,11 +81,16 @@ def test_a_run_whose_processes_are_killed_ends_with_the_weights_of_one_left_alon
 def test_no_process_outlives_one_killed_before_they_have_met(flow_config, begin, tmp_path: Path, way: str):
     if "zero" in way:
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    for later in (0, 4):
+    for waits in (False, True):
         started = begin(flow_config, tmp_path / "run", *WAYS[way])
         while len(processes(started)) < 2:
             time.sleep(0.05)
-        time.sleep(later)
+        if waits:  # the other process, where they meet, for the first one, which does not come
+            os.kill(started.pid, signal.SIGSTOP)
+            too_long = Timer(LEAVES, started.kill)
+            too_long.start()
+            assert any("GLOBAL_RANK: 1" in line for line in started.stdout)
+            too_long.cancel()
         os.kill(started.pid, signal.SIGKILL)
         said = started.communicate(timeout=LEAVES)[0]  # until the other process has closed it too
         assert "ended before all had met" in said
