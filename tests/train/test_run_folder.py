@@ -106,6 +106,20 @@ def test_a_place_that_is_no_folder_and_a_full_disk_are_sentences(
         RunFolder(tmp_path / "run").claim(CONFIG)
 
 
+def test_a_run_whose_disk_has_become_read_only_is_refused_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+
+    def closed(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkdtemp", closed)
+    with pytest.raises(InputError, match=r"run could not be written to: .*Read-only file system"):
+        folder.check(CONFIG)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"holds no run: it has no config\.yaml; train one with train\.py"):
         RunFolder(tmp_path).require()

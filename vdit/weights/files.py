@@ -97,7 +97,7 @@ def writing_error(folder: Path) -> OSError | None:
 
     It is tried, and nothing is left of that: rights do not tell of disks that are read only, or full.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = _existing(folder)
     try:
         with TemporaryDirectory(prefix=".vdit_", dir=there) as tried:
             Path(tried, "file").write_bytes(b"1")
@@ -109,7 +109,11 @@ def writing_error(folder: Path) -> OSError | None:
 def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError:
     """A sentence for an operating system's error while writing into `folder`."""
     if error.errno == errno.ENOSPC:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free / 2**20
+        free = shutil.disk_usage(_existing(folder)).free / 2**20
         return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
     return InputError(f"{folder} could not be written to: {error}. {remedy}")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest place above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
