@@ -70,14 +70,20 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     [found] = check_disk(closed / "run")
-    assert (found.state, "Permission denied" in found.sentence) == ("wrong", True)
+    assert (found.state, found.sentence) == ("wrong", f"{closed} cannot be written")
 
 
 def test_a_place_that_no_folder_can_be_made_in_is_wrong(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+    file, proc = tmp_path / "file", Path("/proc")
+    for out, at, why in (
+        (file, file, "Not a directory"),
+        (file / "run", file, "Not a directory"),
+        (proc / "run", proc, "No such file or directory"),
+    ):
         [found] = check_disk(out)
-        assert (found.state, f"{out} could not be written to" in found.sentence) == ("wrong", True)
+        assert (found.state, found.sentence) == ("wrong", f"{at} cannot be written")
+        assert why in found.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -27,8 +27,8 @@ def check_disk(out: Path, checkpoints: int = 0, one: int | None = None) -> list[
     """
     folder = nearest_folder(out)
     if (error := writing_error(out)) is not None:
-        sentence = f"{out} could not be written to: {error}"
-        return [Finding("disk", "wrong", sentence, "change its owner, or give another --out")]
+        remedy = f"the system says: {error.strerror}; change its owner, or give another --out"
+        return [Finding("disk", "wrong", f"{error.filename} cannot be written", remedy)]
     free = shutil.disk_usage(folder).free
     if one is None:
         sentence = f"{_size(free)} are free where {_shown(out)} is"
