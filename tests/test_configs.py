@@ -19,9 +19,9 @@ from vdit.types import InputError
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-TRAIN = sorted((CONFIGS / "train").glob("*.yaml"))
+RUNS = sorted(file for folder in ("train", "bench") for file in (CONFIGS / folder).glob("*.yaml"))
 LAUNCH = set((CONFIGS / "launch").iterdir())  # files of other programs
-OTHER = sorted(set(CONFIGS.rglob("*.yaml")) - set(TRAIN) - LAUNCH)
+OTHER = sorted(set(CONFIGS.rglob("*.yaml")) - set(RUNS) - LAUNCH)
 FIRST = CONFIGS / "train/flat_codec.yaml"
 
 
@@ -73,11 +73,11 @@ def build_alone(file: Path) -> Any:
 
 
 def test_there_are_configurations():
-    assert {file.stem for file in TRAIN} >= {"flat_codec", "flat_dit"}
+    assert {file.stem for file in RUNS} >= {"flat_codec", "flat_dit"}
     assert OTHER
 
 
-@pytest.mark.parametrize("file", TRAIN, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_every_run_builds_without_files_that_training_makes(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -98,7 +98,7 @@ def test_every_run_builds_without_files_that_training_makes(
 
 @pytest.mark.parametrize("file", OTHER, ids=lambda file: file.relative_to(CONFIGS).as_posix())
 def test_every_other_file_belongs_to_a_run_or_builds_alone(file: Path):
-    if file.resolve() not in set[Path]().union(*(references(run) for run in TRAIN)):
+    if file.resolve() not in set[Path]().union(*(references(run) for run in RUNS)):
         with torch.device("meta"):
             assert build_alone(file) is not None
 

@@ -1,7 +1,7 @@
 """Measure what things cost.
 
     python -m vdit bench step
-    python -m vdit bench step --config configs/train/flat_dit.yaml --pairs 150
+    python -m vdit bench step --config configs/bench/step_medium.yaml --pairs 20
     python -m vdit bench codec
     python -m vdit bench codec --size full --pairs 5
     python -m vdit bench wan
