@@ -1,5 +1,6 @@
 """Room on the disk, against what a run really writes."""
 
+import errno
 import os
 import shutil
 from collections import namedtuple
@@ -85,6 +86,36 @@ def test_a_place_that_no_folder_can_be_made_in_is_wrong(tmp_path: Path):
         assert (found.state, found.sentence) == ("wrong", f"{at} cannot be written")
         assert why in found.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the system says: No space left on device; free some, or give another --out"),
+        (errno.EACCES, "the system says: Permission denied; change its owner, or give another --out"),
+        (errno.EIO, "the system says: Input/output error; look at the disk, or give another --out"),
+    ],
+)
+def test_what_helps_is_what_the_reason_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    [found] = check_disk(tmp_path / "run", 1, 10)
+    assert (found.state, found.sentence) == ("wrong", f"{tmp_path} cannot be written")
+    assert found.remedy == remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_the_system_does_not_tell_of_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def closed(*_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", closed)
+    [found] = check_disk(tmp_path / "run")
+    assert (found.state, found.sentence) == ("wrong", f"{tmp_path / 'run'} cannot be written")
 
 
 def test_the_nearest_folder_is_one_that_exists(tmp_path: Path):

@@ -65,6 +65,21 @@ class Gone:
         raise RuntimeError("connection reset by peer")
 
 
+class HalfSilent:
+    """A store to which rank 1 alone has spoken."""
+
+    def check(self, keys: list[str]) -> bool:
+        return keys == ["1"]
+
+    def get(self, key: str) -> bytes:
+        return b"4\n12\ncomputing\nnode1\n31"
+
+
+def test_one_that_never_spoke_is_named_before_those_that_wait_for_it():
+    told = Watchdog(1, 2, 1.0)._blame(HalfSilent())  # pyright: ignore
+    assert told == "Rank 0 has not been heard of since training began. "
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_store_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(watchdog, "GRACE", 0.2)

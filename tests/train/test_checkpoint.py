@@ -1,14 +1,17 @@
 import errno
 import json
+import os
 import resource
 import shutil
 import signal
 from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from threading import Event, Thread, Timer
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from vdit.train.saving import Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
+from vdit.weights.files import DiskError
 
 FILES = [
     "ema.safetensors",
@@ -215,6 +219,29 @@ def test_a_damaged_file_is_found_and_named(new_state, tmp_path: Path, name: str,
         put_back(latest, new_state())
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "optimizer.safetensors"])
+def test_what_cannot_be_read_is_not_called_damaged(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(advance(new_state()))
+    latest = checkpoints.latest()
+    assert latest is not None
+    stale, opened, read = OSError(errno.ESTALE, "Stale file handle"), os.open, Path.read_text
+
+    def unless_stale(path: Path, *rest: Any, how: Any, **options: Any) -> Any:
+        if Path(path).name == name:
+            raise stale
+        return how(path, *rest, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", partial(unless_stale, how=opened))
+        patched.setattr(Path, "read_text", lambda path: unless_stale(path, how=read))
+        with pytest.raises(DiskError, match=r"may be whole: rank 0 cannot read it: .*Stale file handle"):
+            latest.verify()
+    latest.verify()
+
+
 def test_falling_back_means_deleting_the_damaged_one(new_state, snapshot, tmp_path: Path):
     state, checkpoints = advance(new_state()), Checkpoints(tmp_path, keep=2)
     checkpoints.save(state)
@@ -260,6 +287,27 @@ def test_a_full_disk_is_a_sentence_and_harms_nothing(
     assert equal(snapshot(other), before)
     saved(checkpoints, state)
     assert [checkpoint.step for checkpoint in checkpoints.all()] == [2]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_ends_nothing(
+    new_state, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoints, state = Checkpoints(tmp_path, keep=1), new_state()
+    checkpoints.save(advance(state))
+    rename = Path.rename
+
+    def stale(path: Path, to: Path) -> Path:
+        if path.name == "step_00000001":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return rename(path, to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", stale)
+        with pytest.warns(UserWarning, match="old checkpoint could not be removed: .*Stale file handle"):
+            checkpoints.save(advance(state))
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [1, 2]
+    checkpoints.save(advance(state))
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [3]
 
 
 @pytest.mark.parametrize("limit", [300, 1000, 1300])

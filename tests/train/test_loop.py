@@ -10,7 +10,7 @@ from torch import nn
 
 from vdit.draws import Draws
 from vdit.parallel.mesh import Mesh
-from vdit.train.checkpoint import Checkpoints
+from vdit.train.checkpoint import Checkpoints, Stuck
 from vdit.train.finite import FiniteWatch, NonFinite
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.loop import Loop, fit, optimise
@@ -56,6 +56,43 @@ def test_a_session_calls_hooks_saves_and_learns(engine, loader, step, new_state,
     assert [record.rate for record in watch.records] == [learning_rate(OPTIM, i, 25) for i in range(25)]
     assert watch.records[-1].loss < 0.5 * watch.records[0].loss
     assert all(record.clips == 4 for record in watch.records)
+
+
+def test_the_watchdog_looks_away_while_a_hook_measures_and_never_else(
+    engine, loader, step, new_state, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """A hook that only writes waits for what the device has not done yet: a hang would show there."""
+
+    class Measures(Watch):
+        lengthy = True
+
+    places: list[tuple[str, bool]] = []
+
+    def at(step: int, what: str, watched: bool = True) -> None:
+        places.append((what, watched))
+
+    monkeypatch.setattr(engine.watchdog, "at", at)
+    seen: dict[str, tuple[str, bool]] = {}
+    measures = Measures(then=lambda _: seen.update(measures=places[-1]))
+    writes = Watch(then=lambda _: seen.update(writes=places[-1]))
+    with loader(4) as batches:
+        loop, checkpoints = Loop(steps=1, batch=4), Checkpoints(tmp_path, keep=1)
+        fit(new_state(), step, batches, engine, checkpoints, [measures, writes], loop, OPTIM, 0)
+    assert seen == {"measures": ("measuring or drawing", False), "writes": ("writing what steps found", True)}
+    assert [what for what, watched in places if not watched] == ["measuring or drawing", "saving"]
+
+
+def test_a_disk_that_does_not_answer_is_not_written_to_once_more(
+    engine, loader, step, new_state, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def stands(*_: object) -> None:
+        raise Stuck("it does not answer")
+
+    watch, checkpoints = Watch(), Checkpoints(tmp_path, keep=1)
+    monkeypatch.setattr(checkpoints, "save", stands)
+    with loader(4) as batches, pytest.raises(Stuck):
+        fit(new_state(), step, batches, engine, checkpoints, [watch], Loop(steps=1, batch=4), OPTIM, 0)
+    assert watch.calls == ["start 0", "step 1"]
 
 
 def test_a_finished_run_does_nothing(engine, loader, step, new_state, snapshot, tmp_path: Path):

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         0 when done, 3 when a signal ended it early, 4 when a number was not finite, 5 when other processes
-        were lost, or one or a disk stood still.
+        were lost, or one stood still, or a disk failed.
     """
     began, dry = time.time(), DRY in arguments
     parsed = parse_run([word for word in without_local_rank(arguments) if word != DRY], __doc__ or "")
@@ -71,11 +71,11 @@ def run_among_others(work: Callable[[], int]) -> int:
 def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) -> int:
     from rich.console import Console
 
-    from vdit.train.checkpoint import Stuck
     from vdit.train.finite import NonFinite
     from vdit.train.run import train
     from vdit.train.run_folder import RunFolder
     from vdit.train.task import Session
+    from vdit.weights.files import DiskError
 
     console = Console(quiet=not engine.main)
     folder = RunFolder(Path(run.out))
@@ -85,7 +85,8 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) 
     try:
         with TemporaryDirectory() as aside:
             if dry:
-                folder.check(parsed.text, recorded)
+                if engine.main:  # as in a start, where one process makes the folder: others would see its trial
+                    folder.check(parsed.text, recorded)
                 # Of a new run, what a task leaves in the folder goes with the rehearsal. The first process
                 # says which it is: others may not see the run, if their disk is another.
                 place = aside if recorded is None else run.out
@@ -99,7 +100,7 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) 
     except NonFinite as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
-    except Stuck as error:
+    except DiskError as error:
         print(f"error: {engine.name}: {error}", file=sys.stderr, flush=True)
         return LOST
     except RuntimeError as error:

@@ -1,5 +1,6 @@
 """Whether the disk has room for what a run writes."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,14 @@ __all__ = ["check_disk", "nearest_folder"]
 
 LEAST_BYTES = 2**30
 """Below this, no training gets far."""
+
+REMEDIES = {
+    errno.EACCES: "change its owner",
+    errno.EPERM: "change its owner",
+    errno.ENOSPC: "free some",
+    errno.EDQUOT: "free some",
+}
+"""What helps where a place cannot be written, by the system's number for the reason."""
 
 
 def nearest_folder(path: Path) -> Path:
@@ -25,11 +34,11 @@ def check_disk(out: Path, checkpoints: int = 0, one: int | None = None) -> list[
         checkpoints: that stand there at once, at most.
         one: bytes of one of them; None where they are not known.
     """
-    folder = nearest_folder(out)
     if (error := writing_error(out)) is not None:
-        remedy = f"the system says: {error.strerror}; change its owner, or give another --out"
+        do = REMEDIES.get(error.errno or 0, "look at the disk")
+        remedy = f"the system says: {error.strerror}; {do}, or give another --out"
         return [Finding("disk", "wrong", f"{error.filename} cannot be written", remedy)]
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_folder(out)).free
     if one is None:
         sentence = f"{_size(free)} are free where {_shown(out)} is"
         if free < LEAST_BYTES:

@@ -112,6 +112,9 @@ class Watchdog:
         silent = [rank for rank in range(self._world) if rank not in told]
         if len(silent) == self._world:
             return "Rank 0 does not answer: it has stopped, or the link to it is cut. "
+        if silent:
+            never = ", ".join(map(str, silent[:4]))
+            return f"Rank {never} has not been heard of since training began. "
         least = min(int(words[0]) for words in told.values())
         behind = [
             f"rank {rank} ({host}), {what} at step {step} for {stayed} s"

@@ -98,6 +98,9 @@ class CachedText(TextEncoder):
                 progress(min(start + _CHUNK_PROMPTS, len(missing)), len(missing))
         return len(missing)
 
+    def release(self) -> None:
+        self.encoder.release()
+
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(f"{self.fingerprint}\0{prompt}".encode()).hexdigest()
 

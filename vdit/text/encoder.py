@@ -47,6 +47,9 @@ class TextEncoder(ABC):
             InputError: there are no prompts, or the encoder's files cannot be used.
         """
 
+    def release(self) -> None:  # noqa: B027
+        """Let go of the memory of weights; they are read again where a prompt needs them."""
+
 
 class ImageEncoder(ABC):
     """A frozen map from images to token embeddings."""

@@ -151,6 +151,9 @@ class PretrainedEncoder(TextEncoder):
         # Padding copies, so what leaves are ordinary tensors that autograd may save.
         return pad([found[i] for i in range(len(ids))])
 
+    def release(self) -> None:
+        self._model = None
+
     def _batch(self, model: nn.Module, ids: list[list[int]]) -> list[Float[Tensor, "_ d"]]:
         lengths = [len(row) for row in ids]
         padded = torch.tensor([row + [0] * (max(lengths) - len(row)) for row in ids], device=self.device)

@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from vdit.train.saving import ASIDE, LOOK_EVERY, Saved, Saving, Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import disk_refusal, load_weights
+from vdit.weights.files import DiskError, load_weights
 from vdit.weights.source import open_weights
 
 __all__ = ["Checkpoint", "Checkpoints", "Stuck"]
@@ -31,11 +32,14 @@ NAME = re.compile(r"step_(\d{8})")
 PATIENCE = 120.0
 """Seconds that a process waits to see what another wrote: twice what a shared disk may show an old state."""
 
+UNREAD, NO_MANIFEST = sys.maxsize, sys.maxsize - 1
+"""What is worse of a checkpoint than any piece that is not as stated; what cannot be read is told first."""
+
 GIVEN_UP = 3
 """Times the patience of writers, after which nobody waits for a save: who can lose it has by then."""
 
 
-class Stuck(RuntimeError):
+class Stuck(DiskError):
     """A save that does not come to an end, for a disk does not answer."""
 
 
@@ -69,16 +73,25 @@ class Checkpoint:
 
         Raises:
             InputError: naming the first file that differs, the same on every process.
+            DiskError: a process cannot read its share, which says nothing of what is there.
         """
-        by = by or Writers()
+        by, stated, unread = by or Writers(), [], None
         try:
             stated = read_manifest(self.path)
             own = share(list(enumerate(stated)), by.rank, by.world)
             wrong = next((n for n, piece in own if not piece.holds(self.path)), len(stated))
             damage = len(stated) - wrong  # the earlier the more
         except ValueError:
-            stated, damage = [], sys.maxsize
+            damage = NO_MANIFEST
+        except OSError as error:
+            damage, unread = UNREAD, error
         worst = by.agreement.now(damage)
+        if worst == UNREAD:
+            whose = f"rank {by.rank} cannot read it: {unread}" if unread else "another process cannot read it"
+            raise DiskError(
+                f"checkpoint {self.path} cannot be verified, and may be whole: {whose}. Look at the disk, and at "
+                "how the machine that says so reaches it; the same command goes on"
+            ) from unread
         if worst:
             name = stated[-worst].piece.file if worst <= len(stated) else MANIFEST
             raise InputError(
@@ -167,6 +180,7 @@ class Checkpoints:
 
         Raises:
             InputError: the disk is full, for this save or the one before; what was there before is untouched.
+            DiskError: the same, where the disk failed for a reason that may pass.
         """
         self.wait()
         final = self.folder / f"step_{state.step:08d}"
@@ -194,7 +208,7 @@ class Checkpoints:
         """Wait for the save under way, if there is one; all ranks together.
 
         Raises:
-            InputError: as `save` does.
+            InputError, DiskError: as `save` does.
             RuntimeError: another process has gone.
             Stuck: a disk does not answer, on any process.
         """
@@ -242,14 +256,19 @@ class Checkpoints:
             self._forget()
 
     def _forget(self) -> None:
-        """Remove the oldest. Each is first renamed: half of one would look like a damaged checkpoint."""
-        try:
-            for old in self.all()[: -self.keep]:
-                if not self.keep_every or old.step % self.keep_every:
-                    gone = old.path.rename(self.folder / f"{ASIDE}{old.path.name}_forgotten")
-                    shutil.rmtree(gone, ignore_errors=True)  # what stays, the next save sweeps up
-        except OSError as error:
-            raise disk_refusal(error, self.folder, "The newest checkpoint is whole.") from error
+        """Remove the oldest. Each is first renamed: half of one would look like a damaged checkpoint.
+
+        No run ends for one that stays: the next save tries again.
+        """
+        for old in self.all()[: -self.keep]:
+            if self.keep_every and old.step % self.keep_every == 0:
+                continue
+            try:
+                gone = old.path.rename(self.folder / f"{ASIDE}{old.path.name}_forgotten")
+            except OSError as error:
+                warnings.warn(f"an old checkpoint could not be removed: {error}", stacklevel=2)
+            else:
+                shutil.rmtree(gone, ignore_errors=True)  # what stays, the next save sweeps up
 
 
 class Background:

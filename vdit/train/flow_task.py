@@ -135,6 +135,7 @@ class FlowTask(Task):
             session.engine.barrier()
             # What others have kept elsewhere, if the folder is no shared one.
             self.text.prepare(["", *captions], partial(bars.show, "reading captions"))
+            self.text.release()  # all that training asks for is kept by now
         train = self.encoded(session.data.train, session, "encoding clips")
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(FlowStep(self.denoiser, self.objective), train)

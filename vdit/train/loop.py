@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 
 from vdit.parallel.engine import Engine
-from vdit.train.checkpoint import Checkpoints
+from vdit.train.checkpoint import Checkpoints, Stuck
 from vdit.train.finite import FiniteWatch
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.optim import Optim, learning_rate, set_learning_rate
@@ -155,8 +155,9 @@ def fit(
                 seconds = time.perf_counter() - started
                 state.seconds += seconds
                 record = replace(record, step=state.step, rate=rate, seconds=seconds)
-                place(state.step, "measuring or drawing", watched=False)
-                for hook in hooks:
+                for hook in hooks:  # the short ones read what the device has found, and a hang would show there
+                    doing = "measuring or drawing" if hook.lengthy else "writing what steps found"
+                    place(state.step, doing, watched=not hook.lengthy)
                     hook.after_step(state, record)
                 wanted = engine.agreement.highest(requests.wanted())
                 if wanted or due(state.step, loop.save_every, loop.steps):
@@ -165,6 +166,9 @@ def fit(
                     checkpoints.save(state)
                 if wanted == Wanted.LEAVE:
                     return requests.reason or "a signal to another process"
+    except Stuck:
+        hooks = ()  # they would wait for the same disk
+        raise
     finally:
         for hook in hooks:
             hook.finish(state)

@@ -52,11 +52,11 @@ class Stated(NamedTuple):
     sha256: str
 
     def holds(self, folder: Path) -> bool:
-        """Whether the file in `folder` can be read, has its size, and has the digest there."""
+        """Whether the file in `folder` is there, has its size, and has the digest. Raises OSError."""
         try:
             size = (folder / self.piece.file).stat().st_size
             return size == self.piece.size and self.piece.digest(folder) == self.sha256
-        except OSError:
+        except FileNotFoundError:
             return False
 
 
@@ -71,11 +71,11 @@ def share(items: Sequence[Item], rank: int, world: int) -> Sequence[Item]:
 
 
 def read_manifest(folder: Path) -> list[Stated]:
-    """What the manifest in `folder` says, piece by piece. Raises ValueError where it cannot be read."""
+    """What the manifest in `folder` says, piece by piece. Raises ValueError where it is none, OSError."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         return [stated for name, told in files.items() for stated in _stated(name, told)]
-    except (OSError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / MANIFEST} cannot be read: {error!r}") from error
 
 

@@ -14,7 +14,7 @@ import yaml
 
 import vdit
 from vdit.types import InputError
-from vdit.weights.files import disk_refusal, writing_error
+from vdit.weights.files import TRIAL, disk_refusal, writing_error
 
 __all__ = ["RunFolder"]
 
@@ -97,7 +97,7 @@ class RunFolder:
                     + "\nGive another --out, or the run's own configuration to continue it."
                 )
             return theirs
-        if self.path.is_dir() and any(there != self._aside for there in self.path.iterdir()):
+        if self.path.is_dir() and any(map(self._foreign, self.path.iterdir())):
             raise InputError(f"{self.path} is not empty and holds no run: give another --out")
         return None
 
@@ -128,6 +128,10 @@ class RunFolder:
         except OSError as error:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
+
+    def _foreign(self, there: Path) -> bool:
+        """Whether something is neither of a killed start nor of a killed trial of the disk."""
+        return there != self._aside and not there.name.startswith(TRIAL)
 
     @property
     def _aside(self) -> Path:

@@ -23,7 +23,7 @@ from vdit.train.manifest import MANIFEST, pieces_of, share, write_manifest
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import disk_refusal, sync
+from vdit.weights.files import DiskError, disk_refusal, sync
 from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
 from vdit.weights.source import Entry
 
@@ -34,6 +34,9 @@ ASIDE = ".writing_"
 
 DONE, SIZES, DIGESTS = "done", "sizes", "digests"
 """What processes say on the way: a part is on the disk; all parts are; a share of the whole is digested."""
+
+PASSES, STAYS = "may pass", "must be mended"
+"""The first line of a note: whether the same command may go well as it is."""
 
 REMEDY = "No checkpoint was harmed; start the same command again to go on from the last one."
 
@@ -145,13 +148,14 @@ class Saving:
         Raises:
             InputError: the disk is full, or refuses something else, to this process or another; one that is
                 not done in time. What was there before is untouched.
+            DiskError: the disk failed one of them for a reason that may pass.
         """
         try:
             self._write(saved)
             self._complete(saved) if self._main else self._follow()
         except OSError as error:
             if self._note.is_file():  # another failed before, and the main one has removed the folder
-                raise InputError(self._note.read_text()) from error
+                raise self._told() from error
             refusal = disk_refusal(error, self.final.parent, REMEDY)
             self._give_up(refusal)
             raise refusal from error
@@ -246,7 +250,7 @@ class Saving:
         pause = LOOK_EVERY
         while late := missing():
             if self._note.is_file():
-                raise InputError(self._note.read_text())
+                raise self._told()
             if time.monotonic() > min(deadline, self._latest):
                 ranks = ", ".join(map(str, late))
                 raise InputError(
@@ -256,12 +260,18 @@ class Saving:
             time.sleep(pause)
             pause = min(1.1 * pause, LOOK_LATER)
 
+    def _told(self) -> InputError | DiskError:
+        """What the note says, as the one that failed met it."""
+        kind, said = self._note.read_text().split("\n", 1)
+        return (DiskError if kind == PASSES else InputError)(said)
+
     def _give_up(self, error: Exception) -> None:
         """Leave a note for the others, and nothing else."""
         if self.writers.world > 1 and not self._note.exists():
             draft = self._note.with_suffix(f".failing_{self.writers.rank}")
             with suppress(OSError):  # where not even this can be written, the others lose their patience
-                draft.write_text(f"rank {self.writers.rank} could not save its part: {error}")
+                kind = PASSES if isinstance(error, DiskError) else STAYS
+                draft.write_text(f"{kind}\nrank {self.writers.rank} could not save its part: {error}")
                 draft.rename(self._note)
         if self._main:
             shutil.rmtree(self.aside, ignore_errors=True)

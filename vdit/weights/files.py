@@ -16,10 +16,42 @@ from vdit.types import InputError
 from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
-__all__ = ["digest", "disk_refusal", "load_weights", "read_tensors", "save_tensors", "sync", "writing_error"]
+__all__ = [
+    "MENDABLE",
+    "TRIAL",
+    "DiskError",
+    "digest",
+    "disk_refusal",
+    "load_weights",
+    "read_tensors",
+    "save_tensors",
+    "sync",
+    "writing_error",
+]
+
+TRIAL = ".vdit_trial_"
+"""How the name of a folder begins that is made to see whether one can be."""
 
 BUFFER = 2**20
 """Bytes of a file that are hashed at once."""
+
+MENDABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
+"""What a person has to mend before the same can go well."""
+
+
+class DiskError(RuntimeError):
+    """A disk did not do what it was asked, for a reason that may pass; the message is for a person."""
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -97,21 +129,23 @@ def writing_error(folder: Path) -> OSError | None:
 
     It is tried, and nothing is left of that: rights do not tell of disks that are read only, or full.
     """
-    there = _existing(folder)
+    there = folder
     try:
-        with TemporaryDirectory(prefix=".vdit_", dir=there) as tried:
+        there = _existing(folder)  # which the system may refuse to tell
+        with TemporaryDirectory(prefix=TRIAL, dir=there) as tried:
             Path(tried, "file").write_bytes(b"1")
     except OSError as error:
         return OSError(error.errno, error.strerror, str(there))
     return None
 
 
-def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError:
-    """A sentence for an operating system's error while writing into `folder`."""
+def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError | DiskError:
+    """A sentence for an operating system's error while writing into `folder`; an `InputError` is to be mended."""
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(_existing(folder)).free / 2**20
         return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
-    return InputError(f"{folder} could not be written to: {error}. {remedy}")
+    kind = InputError if error.errno in MENDABLE else DiskError
+    return kind(f"{folder} could not be written to: {error}. {remedy}")
 
 
 def _existing(folder: Path) -> Path:

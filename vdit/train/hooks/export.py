@@ -11,6 +11,8 @@ __all__ = ["Export"]
 class Export(Hook):
     """Calls `export` with the averaged weights in place, after the last step."""
 
+    lengthy = True
+
     def __init__(self, export: Callable[[], None], steps: int) -> None:
         self.export, self.steps = export, steps
 

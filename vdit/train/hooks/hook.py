@@ -12,8 +12,13 @@ class Hook:
 
         start       once, before the first step of a session (a resumed run has several sessions)
         after_step  after every step, once the weights and their average have moved
-        finish      once, when the session ends for whatever reason
+        finish      once, when the session ends for whatever reason but a disk that does not answer
+
+    Attributes:
+        lengthy: whether `after_step` may take longer than an exchange of a step may.
     """
+
+    lengthy = False
 
     def start(self, state: TrainState) -> None: ...
 

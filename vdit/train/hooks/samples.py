@@ -17,6 +17,8 @@ class Samples(Hook):
     each may hold a part of the weights; the main one is told where to write.
     """
 
+    lengthy = True
+
     def __init__(self, draw: Callable[[Path | None], None], session: Session) -> None:
         self.draw, self.every, self.steps = draw, session.pace.samples, session.steps
         self.folder = session.folder.samples if session.engine.main else None

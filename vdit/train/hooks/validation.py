@@ -14,6 +14,8 @@ __all__ = ["Validation"]
 class Validation(Hook):
     """Calls `measure` every `every` steps and at the last, and prints what it says."""
 
+    lengthy = True
+
     def __init__(
         self,
         measure: Callable[[], Mapping[str, float]],
