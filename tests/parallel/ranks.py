@@ -31,6 +31,7 @@ def _begin(rank: int, work: Callable[..., Any], world: int, store: str, args: tu
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # as torchrun has it
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    dist.barrier()  # one that has little to do must not leave while others still connect to it
     try:
         work(rank, world, *args)
     finally:

@@ -55,6 +55,21 @@ def test_gradients_above_the_limit_are_scaled_down_and_others_are_not(optim: Opt
         assert p.grad is None
 
 
+def test_where_kernels_may_not_heed_the_limit_gradients_are_scaled_before(monkeypatch: pytest.MonkeyPatch):
+    """As torch's fused optimisers on Apple's GPUs did not before 2.13."""
+    monkeypatch.setattr(Engine, "runs_ahead", False)
+    module, bare = network(), network()
+    optimizer, same = (torch.optim.SGD(each.parameters(), lr=0.1) for each in (module, bare))
+    stepper = Engine(Parallel("cpu")).setup(module, optimizer, LIMIT)
+    monkeypatch.setattr(stepper, "_device", torch.device("mps"))
+    put_gradients(module, 4.0, 0)
+    put_gradients(bare, LIMIT, 0)
+    stepper.update(stepper.gradient_norm(), torch.tensor(False))
+    same.step()
+    for ours, theirs in zip(module.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_step_that_must_stay_changes_nothing_and_is_forgotten(optim: Optim):
     module, straight = network(), network()
     stepper, other = stepper_of(module, optim), stepper_of(straight, optim)

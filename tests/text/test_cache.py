@@ -88,6 +88,18 @@ def test_weights_are_not_loaded_where_all_prompts_are_kept(llama: Path, tmp_path
     assert second.is_loaded
 
 
+def test_weights_are_let_go_of_and_read_again(llama: Path, tmp_path: Path):
+    encoder = CausalLM(str(llama))
+    cached = CachedText(encoder, tmp_path)
+    before = cached.encode(PROMPTS)
+    cached.release()
+    assert not encoder.is_loaded
+    assert torch.equal(cached.encode(PROMPTS).values, before.values)
+    assert not encoder.is_loaded
+    cached.encode(["blue"])
+    assert encoder.is_loaded
+
+
 def test_another_encoder_never_reads_these_embeddings(tmp_path: Path):
     CachedText(Counting("one"), tmp_path).encode(PROMPTS)
     other = Counting("two")

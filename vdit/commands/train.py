@@ -85,7 +85,7 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) 
     try:
         with TemporaryDirectory() as aside:
             if dry:
-                if engine.main:  # as in a start, where one process makes the folder: others would see its trial
+                if engine.main:  # who alone makes it in a start; others would see the trial of its disk
                     folder.check(parsed.text, recorded)
                 # Of a new run, what a task leaves in the folder goes with the rehearsal. The first process
                 # says which it is: others may not see the run, if their disk is another.

@@ -117,7 +117,11 @@ class FabricStepper(Stepper):
         if self._runs_ahead:  # fused optimisers clip and stay on the device, in the pass they make anyway
             self._fused.grad_scale, self._fused.found_inf = scale.clamp(min=1), stay.float()
         else:  # the numbers are here: nothing is divided by 1
-            self._fused.grad_scale, moves = scale if scale > 1 else None, not stay
+            over, moves = scale if scale > 1 else None, not stay
+            if over is not None and self._device.type != "cpu":  # where torch's fused kernels may not heed it
+                torch._foreach_div_([p.grad for p in self._trained if p.grad is not None], over)
+                over = None
+            self._fused.grad_scale = over
         if moves:
             self.optimizer.step()
         self.optimizer.zero_grad()

@@ -89,8 +89,8 @@ class Checkpoint:
         if worst == UNREAD:
             whose = f"rank {by.rank} cannot read it: {unread}" if unread else "another process cannot read it"
             raise DiskError(
-                f"checkpoint {self.path} cannot be verified, and may be whole: {whose}. Look at the disk, and at "
-                "how the machine that says so reaches it; the same command goes on"
+                f"checkpoint {self.path} cannot be verified, and may be whole: {whose}. Look at the disk "
+                "and at how the machine that says so reaches it; the same command goes on"
             ) from unread
         if worst:
             name = stated[-worst].piece.file if worst <= len(stated) else MANIFEST

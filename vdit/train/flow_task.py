@@ -127,17 +127,18 @@ class FlowTask(Task):
         if session.engine.main:
             copy_codec(self.codec_folder, session.folder.codec)
         sources = (session.data.train, session.data.held_out)
-        captions = list(dict.fromkeys(source.caption(i) for source in sources for i in range(len(source))))
+        captions = (source.caption(i) for source in sources for i in range(len(source)))
+        prompts = list(dict.fromkeys(("", self.sampling.negative, *captions)))
         mesh = session.engine.mesh
         with StageBars(session.console) as bars:
-            own = ["", *captions][mesh.rank :: mesh.world]
-            self.text.prepare(own, partial(bars.show, "reading captions"))
+            self.text.prepare(prompts[mesh.rank :: mesh.world], partial(bars.show, "reading captions"))
             session.engine.barrier()
             # What others have kept elsewhere, if the folder is no shared one.
-            self.text.prepare(["", *captions], partial(bars.show, "reading captions"))
+            self.text.prepare(prompts, partial(bars.show, "reading captions"))
             self.text.release()  # all that training asks for is kept by now
         train = self.encoded(session.data.train, session, "encoding clips")
         self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
+        self.codec.cpu()  # training needs what it keeps there
         return Work(FlowStep(self.denoiser, self.objective), train)
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
@@ -214,10 +215,12 @@ class FlowTask(Task):
         state = torch.get_rng_state()
         wish = self.wish([session.data.held_out[i] for i in range(count)])
         sampler, pixels = self.sampler(self.sampling), []
+        self.codec.to(session.engine.device)
         for start in range(0, count, session.clips):
             now = slice(start, start + session.clips)
             seeds, part = range(count)[now], on_tensors(wish, lambda each, now=now: each[now])
             pixels += sampler.sample(prompts[now], seeds=seeds, wish=part)
+        self.codec.cpu()
         torch.set_rng_state(state)
         if folder is None:
             return

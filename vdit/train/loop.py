@@ -155,7 +155,8 @@ def fit(
                 seconds = time.perf_counter() - started
                 state.seconds += seconds
                 record = replace(record, step=state.step, rate=rate, seconds=seconds)
-                for hook in hooks:  # the short ones read what the device has found, and a hang would show there
+                for hook in hooks:
+                    # The short ones read what the device has found, so a hang of it would show there.
                     doing = "measuring or drawing" if hook.lengthy else "writing what steps found"
                     place(state.step, doing, watched=not hook.lengthy)
                     hook.after_step(state, record)

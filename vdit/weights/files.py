@@ -140,7 +140,7 @@ def writing_error(folder: Path) -> OSError | None:
 
 
 def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError | DiskError:
-    """A sentence for an operating system's error while writing into `folder`; an `InputError` is to be mended."""
+    """A sentence for a system's error while writing into `folder`; an `InputError` must be mended first."""
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(_existing(folder)).free / 2**20
         return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
