@@ -1,11 +1,23 @@
 """How every command ends: a sentence for a person, a status for a script."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 __all__ = ["Main", "run_command"]
 
 Main = Callable[[Sequence[str]], int]
+
+MENDABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+}
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +29,7 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """
     from vdit.parallel.launch import LOST
     from vdit.types import InputError
-    from vdit.weights.files import MENDABLE, DiskError
+    from vdit.weights.files import DiskError
 
     try:
         return main(sys.argv[1:] if arguments is None else arguments)

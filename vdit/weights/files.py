@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -17,7 +18,6 @@ from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
 __all__ = [
-    "MENDABLE",
     "TRIAL",
     "DiskError",
     "digest",
@@ -35,19 +35,22 @@ TRIAL = ".vdit_trial_"
 BUFFER = 2**20
 """Bytes of a file that are hashed at once."""
 
-MENDABLE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
+PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ENOMEM,
+    errno.ENFILE,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
 }
-"""What a person has to mend before the same can go well."""
+"""What a disk, or the way to it, may say now and not a minute later; anything else somebody must mend."""
 
 
 class DiskError(RuntimeError):
@@ -72,8 +75,10 @@ def save_tensors(
     try:
         save_file(dense, file, dict(metadata or {}))
     except SafetensorError as error:
-        full = "No space left" in str(error) or "StorageFull" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+        number = re.search(
+            r"(?:os error|code:) (\d+)", str(error)
+        )  # the system's, which it has in words alone
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     # The library keeps files to their owner; whoever may read the folder should read what is in it.
     file.chmod(file.absolute().parent.stat().st_mode & 0o666)
 
@@ -140,11 +145,11 @@ def writing_error(folder: Path) -> OSError | None:
 
 
 def disk_refusal(error: OSError, folder: Path, remedy: str) -> InputError | DiskError:
-    """A sentence for a system's error while writing into `folder`; an `InputError` must be mended first."""
+    """A sentence for a system's error while writing into `folder`; what may pass is a `DiskError`."""
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(_existing(folder)).free / 2**20
         return InputError(f"the disk is full: {free:.0f} MiB left for {folder}. Make room. {remedy}")
-    kind = InputError if error.errno in MENDABLE else DiskError
+    kind = DiskError if error.errno in PASSING else InputError
     return kind(f"{folder} could not be written to: {error}. {remedy}")
 
 
