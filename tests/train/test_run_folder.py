@@ -11,6 +11,7 @@ from vdit.train.run_folder import RunFolder
 from vdit.train.state import Own, StepRecord
 from vdit.train.stopwatch import Stopwatch
 from vdit.types import InputError
+from vdit.weights.files import TRIAL
 
 CONFIG = "out: runs/a\noptim:\n  lr: 0.001\nseed: 0\n"
 
@@ -86,6 +87,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path):
 
 def test_an_empty_folder_and_one_of_a_killed_start_can_be_claimed(tmp_path: Path):
     (tmp_path / ".writing_config").write_text("out: ru")
+    (tmp_path / f"{TRIAL}killed").mkdir()
     assert RunFolder(tmp_path).claim(CONFIG) is False
     assert RunFolder(tmp_path).config.read_text() == CONFIG
 

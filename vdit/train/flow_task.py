@@ -1,6 +1,7 @@
 """Training a text-to-video model: latents of clips, and their captions."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -136,14 +137,23 @@ class FlowTask(Task):
             # What others have kept elsewhere, if the folder is no shared one.
             self.text.prepare(prompts, partial(bars.show, "reading captions"))
             self.text.release()  # all that training asks for is kept by now
-        train = self.encoded(session.data.train, session, "encoding clips")
-        self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
-        self.codec.cpu()  # training needs what it keeps there
+        with self.codec_at(session.engine.device):
+            train = self.encoded(session.data.train, session, "encoding clips")
+            self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(FlowStep(self.denoiser, self.objective), train)
+
+    @contextmanager
+    def codec_at(self, device: torch.device) -> Iterator[None]:
+        """The codec on a device while it is needed there: steps need the memory that it takes."""
+        self.codec.to(device)
+        try:
+            yield
+        finally:
+            self.codec.cpu()
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
         """Latents of a source and what the conditions see of it, from the cache or made now by all ranks."""
-        device, codec = session.engine.device, self.codec.to(session.engine.device)
+        device, codec = session.engine.device, self.codec
         cache, fingerprint = LatentCache(self.cache / "latents"), codec_fingerprint(self.codec_folder)
         tiled = TiledCodec(codec, self.sampling.memory)
 
@@ -215,12 +225,11 @@ class FlowTask(Task):
         state = torch.get_rng_state()
         wish = self.wish([session.data.held_out[i] for i in range(count)])
         sampler, pixels = self.sampler(self.sampling), []
-        self.codec.to(session.engine.device)
-        for start in range(0, count, session.clips):
-            now = slice(start, start + session.clips)
-            seeds, part = range(count)[now], on_tensors(wish, lambda each, now=now: each[now])
-            pixels += sampler.sample(prompts[now], seeds=seeds, wish=part)
-        self.codec.cpu()
+        with self.codec_at(session.engine.device):
+            for start in range(0, count, session.clips):
+                now = slice(start, start + session.clips)
+                seeds, part = range(count)[now], on_tensors(wish, lambda each, now=now: each[now])
+                pixels += sampler.sample(prompts[now], seeds=seeds, wish=part)
         torch.set_rng_state(state)
         if folder is None:
             return
