@@ -54,6 +54,22 @@ def test_rates_given_as_decimals_become_the_fraction_meant(tmp_path):
     assert probe(tmp_path / "a.mp4").fps == Fraction(30000, 1001)
 
 
+def test_a_clip_is_the_same_file_every_time(tmp_path):
+    """Whatever other memory there is: the encoder must not look at any but its own."""
+    rng, file = np.random.default_rng(0), tmp_path / "a.mp4"
+    noise = torch.randn(1, 3, 9, 8, 8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(noise, size=(9, 96, 96), mode="trilinear")[0].clamp(-1, 1)
+    found = set()
+    for _ in range(60):
+        junk = [bytearray(b"\xa5") * size for size in rng.integers(1, 9000, rng.integers(1, 400))]
+        write_video(file, pixels, 8)
+        found.add(file.read_bytes())
+        for _ in range(3):
+            open_video(file).read(0, 9)
+        del junk
+    assert len(found) == 1
+
+
 def test_lower_crf_is_closer(tmp_path):
     grain = torch.randn(1, 9, 64, 64, generator=torch.Generator().manual_seed(0))  # grey: 4:2:0 keeps it
     pixels, found = gradient(9, 64, 64) + 0.05 * grain, []
