@@ -18,6 +18,7 @@ MENDABLE = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
+"""What the system says where a person can help, and nothing before has made a sentence of it."""
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:

@@ -75,9 +75,7 @@ def save_tensors(
     try:
         save_file(dense, file, dict(metadata or {}))
     except SafetensorError as error:
-        number = re.search(
-            r"(?:os error|code:) (\d+)", str(error)
-        )  # the system's, which it has in words alone
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))  # the system's, told in words alone
         raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     # The library keeps files to their owner; whoever may read the folder should read what is in it.
     file.chmod(file.absolute().parent.stat().st_mode & 0o666)
