@@ -89,7 +89,12 @@ class ClipOrder:
     def global_batch(self, position: Position) -> tuple[int, ...]:
         """Clip numbers of all ranks at `position`."""
         start = self._number(position) * self.batch
-        return tuple(self._clip(place) for place in range(start, start + self.batch))
+        found: list[int] = []
+        while len(found) < self.batch:
+            epoch, index = divmod(start + len(found), self.clips)
+            row = _permutation(self.clips, self.seed, epoch)
+            found += row[index : index + self.batch - len(found)].tolist()
+        return tuple(found)
 
     def local_batch(self, position: Position) -> tuple[int, ...]:
         """Clip numbers of this rank at `position`."""
@@ -111,10 +116,6 @@ class ClipOrder:
     def _first(self, epoch: int) -> int:
         """Number of the first batch that begins in or after `epoch`."""
         return -(-epoch * self.clips // self.batch)
-
-    def _clip(self, place: int) -> int:
-        epoch, index = divmod(place, self.clips)
-        return int(_permutation(self.clips, self.seed, epoch)[index])
 
 
 class MixedOrder:
