@@ -48,7 +48,7 @@ def test_the_plan_of_the_demo_says_what_it_needs(capsys: pytest.CaptureFixture[s
         "2 GPUs",
         "9x32x32",
         "3x4x4",
-        "768",
+        "3,072",
         "optimiser states",
         "peak",
         "checkpoint:",
@@ -89,7 +89,7 @@ def test_fewer_clips_at_once_and_shared_weights_are_remedies(capsys: pytest.Capt
             ["--config", FLAT, "--gpus", "3", "--parallel.sequence", "2"],
             "sequence 2 does not divide the run's 3",
         ),
-        (["--config", FLAT, "--gpus", "3"], "loop.batch is 16 clips, which 3 GPUs cannot share evenly"),
+        (["--config", FLAT, "--gpus", "3"], "loop.batch is 64 clips, which 3 GPUs cannot share evenly"),
         (
             ["--config", FLAT, "--gpus", "6", "--parallel.sequence", "2"],
             "which 3 groups of 2 GPUs cannot share evenly: use a multiple of 3",
