@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vdit.types import Tokens
 
@@ -70,16 +71,9 @@ class ImageEncoder(ABC):
 
 def pad(sequences: Sequence[Float[Tensor, "_ d"]]) -> Tokens:
     """Sequences of different lengths as one batch, zeros on the right."""
-    lengths = [len(sequence) for sequence in sequences]
-    longest = max(lengths)
-    zeros = sequences[0].new_zeros(longest - min(lengths), sequences[0].shape[1])
-    parts: list[Tensor] = []  # side by side, so that every value is written once
-    for sequence in sequences:
-        parts.append(sequence)
-        if len(sequence) < longest:
-            parts.append(zeros[: longest - len(sequence)])
-    values = torch.cat(parts).unflatten(0, (len(sequences), longest))
-    return Tokens(values, torch.arange(longest) < torch.tensor(lengths)[:, None])
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    values = pad_sequence(list(sequences), batch_first=True)
+    return Tokens(values, torch.arange(values.shape[1]) < lengths[:, None])
 
 
 def unpad(tokens: Tokens) -> list[Float[Tensor, "_ d"]]:
