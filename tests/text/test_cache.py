@@ -129,6 +129,15 @@ def test_prepare_embeds_what_is_missing_and_reports(tmp_path: Path, monkeypatch:
     assert_right(cached.encode(["word 7"]), ["word 7"], encoder)
 
 
+def test_prepared_without_a_folder_is_kept_in_memory():
+    encoder = Counting()
+    cached = CachedText(encoder)
+    assert cached.prepare(PROMPTS) == 3
+    assert cached.prepare(PROMPTS) == 0
+    assert_right(cached.encode(PROMPTS), PROMPTS, encoder)
+    assert len(encoder.asked) == 3
+
+
 def test_prepare_goes_from_short_to_long(tmp_path: Path):
     encoder = Counting()
     CachedText(encoder, tmp_path).prepare(["a b c d", "a", "a b c", "a b"])

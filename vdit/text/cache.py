@@ -4,7 +4,7 @@ import hashlib
 import os
 import uuid
 import warnings
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vdit.text.encoder import TextEncoder, pad, unpad
+from vdit.text.encoder import TextEncoder, unpad
+from vdit.text.table import TokenTable
 from vdit.types import InputError, Tokens
 from vdit.weights.files import disk_refusal, save_tensors
 
@@ -38,7 +39,8 @@ class CachedText(TextEncoder):
         folder: where chunks are kept; None keeps embeddings in memory alone.
         dtype: precision of what is kept. bfloat16 loses nothing where the encoder ran in bfloat16 and does
             not normalise afterwards; float16 keeps 11 bits of a normalised state.
-        memory_bytes: limit of what is held in memory when there is a folder; the longest unused goes first.
+        memory_bytes: limit of what is held in memory from one batch to the next when there is a folder; the
+            longest unused goes first.
     """
 
     def __init__(
@@ -53,8 +55,7 @@ class CachedText(TextEncoder):
         self.folder = None if folder is None else Path(folder).expanduser()
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.memory_bytes = memory_bytes
-        self._memory: OrderedDict[str, Tensor] = OrderedDict()
-        self._held_bytes = 0
+        self._memory = TokenTable()
         self._chunks: dict[str, Path] = {}
         self._seen: set[Path] = set()
 
@@ -76,11 +77,13 @@ class CachedText(TextEncoder):
     def encode(self, prompts: Sequence[str]) -> Tokens:
         if not prompts:
             raise InputError("there are 0 prompts to encode; give at least one")
-        found = self._find(prompts)
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        if missing:
-            found.update(self._compute(missing))
-        tokens = pad([found[prompt] for prompt in prompts])
+        if unknown := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._memory]:
+            found = self._find(unknown)
+            self._memory.add(found)
+            self._memory.add(self._compute([prompt for prompt in unknown if prompt not in found]))
+        tokens = self._memory.batch(prompts)
+        if self.folder is not None:
+            self._memory.shrink(self.memory_bytes)
         return Tokens(tokens.values.float(), tokens.mask)
 
     def prepare(self, prompts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> int:
@@ -93,7 +96,9 @@ class CachedText(TextEncoder):
         # By length, so that the batches of a chunk hold prompts of like length.
         missing = sorted(self._absent(prompts), key=lambda prompt: (len(prompt), prompt))
         for start in range(0, len(missing), _CHUNK_PROMPTS):
-            self._compute(missing[start : start + _CHUNK_PROMPTS])
+            computed = self._compute(missing[start : start + _CHUNK_PROMPTS])
+            if self.folder is None:
+                self._memory.add(computed)
             if progress is not None:
                 progress(min(start + _CHUNK_PROMPTS, len(missing)), len(missing))
         return len(missing)
@@ -113,16 +118,10 @@ class CachedText(TextEncoder):
         unseen = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._memory]
         return [prompt for prompt in unseen if self._key(prompt) not in self._chunks]
 
-    def _find(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """What is in memory or in the folder, by prompt."""
+    def _find(self, prompts: Sequence[str]) -> dict[str, Float[Tensor, "_ d"]]:
+        """What is in the folder, by prompt."""
         found: dict[str, Tensor] = {}
-        wanted: dict[str, str] = {}
-        for prompt in dict.fromkeys(prompts):
-            if prompt in self._memory:
-                self._memory.move_to_end(prompt)
-                found[prompt] = self._memory[prompt]
-            else:
-                wanted[self._key(prompt)] = prompt
+        wanted = {self._key(prompt): prompt for prompt in prompts}
         if any(key not in self._chunks for key in wanted):
             self._look()
         by_chunk: defaultdict[Path, list[str]] = defaultdict(list)
@@ -131,7 +130,6 @@ class CachedText(TextEncoder):
                 by_chunk[self._chunks[key]].append(key)
         for chunk, keys in by_chunk.items():
             for key, values in self._read(chunk, keys).items():
-                self._remember(wanted[key], values)
                 found[wanted[key]] = values
         return found
 
@@ -163,16 +161,15 @@ class CachedText(TextEncoder):
         self._chunks = {key: path for key, path in self._chunks.items() if path != chunk}
         return {}
 
-    def _compute(self, prompts: list[str]) -> dict[str, Tensor]:
-        # Cloned, lest each keep the padded batch alive; rounded, lest a first and a later answer differ.
-        values = [row.to(self.dtype).clone() for row in unpad(self.encoder.encode(prompts))]
+    def _compute(self, prompts: list[str]) -> dict[str, Float[Tensor, "_ d"]]:
+        if not prompts:
+            return {}
+        # Rounded, lest a first and a later answer differ.
+        values = [row.to(self.dtype) for row in unpad(self.encoder.encode(prompts))]
         if self._place is not None:
             keys = [self._key(prompt) for prompt in prompts]
             self._write(self._place, dict(zip(keys, values, strict=True)))
-        found = dict(zip(prompts, values, strict=True))
-        for prompt, row in found.items():
-            self._remember(prompt, row)
-        return found
+        return dict(zip(prompts, values, strict=True))
 
     def _write(self, place: Path, tensors: dict[str, Float[Tensor, "_ d"]]) -> None:
         chunk = place / f"{uuid.uuid4().hex}.safetensors"
@@ -189,12 +186,3 @@ class CachedText(TextEncoder):
             raise disk_refusal(error, place, "Embeddings written before are kept.") from error
         self._seen.add(chunk)
         self._chunks.update(dict.fromkeys(tensors, chunk))
-
-    def _remember(self, prompt: str, values: Tensor) -> None:
-        if prompt in self._memory:
-            return
-        self._memory[prompt] = values
-        self._held_bytes += values.nbytes
-        while self.folder is not None and self._held_bytes > self.memory_bytes and len(self._memory) > 1:
-            _, oldest = self._memory.popitem(last=False)
-            self._held_bytes -= oldest.nbytes

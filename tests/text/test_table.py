@@ -1,0 +1,49 @@
+import random
+from collections import OrderedDict
+
+import torch
+
+from vdit.text.encoder import pad
+from vdit.text.table import TokenTable
+
+
+def test_gives_what_padding_the_sequences_gives_and_drops_the_longest_unused():
+    draw = random.Random(0)
+    table, kept = TokenTable(), OrderedDict[str, torch.Tensor]()
+    for turn in range(200):
+        new = {f"{turn} {i}": torch.randn(draw.randint(1, 400), 3).half() for i in range(draw.randint(0, 3))}
+        table.add(new)
+        kept.update(new)
+        names = draw.choices(list(kept), k=draw.randint(1, 6)) if kept else []
+        for name in names:
+            kept.move_to_end(name)
+        if names:
+            tokens, expected = table.batch(names), pad([kept[name] for name in names])
+            assert torch.equal(tokens.values, expected.values)
+            assert torch.equal(tokens.mask, expected.mask)
+        limit = draw.choice([500, 5_000, 20_000])
+        table.shrink(limit)
+        while sum(values.nbytes for values in kept.values()) > limit and len(kept) > 1:
+            kept.popitem(last=False)
+        assert len(table) == len(kept)
+        assert all(name in table for name in kept)
+        assert table.nbytes == sum(values.nbytes for values in kept.values())
+
+
+def test_rows_that_are_dropped_are_used_again():
+    table = TokenTable()
+    for turn in range(100):
+        table.add({str(turn): torch.randn(300, 3)})
+        table.shrink(0)
+    assert table._rows is not None
+    assert len(table._rows) < 5_000
+
+
+def test_a_batch_stays_when_its_sequences_are_dropped():
+    table = TokenTable()
+    table.add({"a": torch.ones(2, 3)})
+    tokens = table.batch(["a"])
+    table.add({"b": torch.zeros(2, 3)})
+    table.shrink(0)
+    table.add({"c": torch.zeros(2, 3)})
+    assert torch.equal(tokens.values, torch.ones(1, 2, 3))
