@@ -47,3 +47,15 @@ def test_a_batch_stays_when_its_sequences_are_dropped():
     table.shrink(0)
     table.add({"c": torch.zeros(2, 3)})
     assert torch.equal(tokens.values, torch.ones(1, 2, 3))
+
+
+def test_what_is_kept_while_sampling_serves_training():
+    table = TokenTable()
+    layer = torch.nn.Linear(3, 3)
+    with torch.inference_mode():
+        table.add({"a": torch.ones(2, 3)})
+        table.add({"b": torch.ones(2_000, 3), "one more": torch.ones(1, 3)})
+    table.add({"c": torch.ones(2, 3)})
+    layer(table.batch(["a", "b", "c"]).values).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.sum() == 3 * 3 * 2_004

@@ -64,6 +64,7 @@ class TokenTable:
             _, at = self._places.popitem(last=False)
             self._free += at.tolist()
 
+    @torch.inference_mode(False)  # made while sampling, it must serve training too
     def _with_room(self, values: Float[Tensor, "_ d"]) -> Float[Tensor, "rows d"]:
         if self._rows is None:
             self._rows = values.new_zeros(1, values.shape[1])
