@@ -1,8 +1,12 @@
 import random
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
 
+from vdit.eval.peak_memory import peak_memory
 from vdit.text.encoder import pad
 from vdit.text.table import TokenTable
 
@@ -59,3 +63,20 @@ def test_what_is_kept_while_sampling_serves_training():
     layer(table.batch(["a", "b", "c"]).values).sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.sum() == 3 * 3 * 2_004
+
+
+def growing(held: int) -> Callable[[], object]:
+    table = TokenTable()
+    table.add({"small": torch.randn(1, 1024)})  # what libraries keep is not the table's
+    table = TokenTable()
+    table.add({"large": torch.randn(held // 4096, 1024)})
+    more = torch.randn(1, 1024)
+    return lambda: table.add({"more": more})
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_rows_that_were_never_used_take_up_no_memory():
+    held = 64 * 2**20
+    needed = peak_memory(growing, held)
+    assert needed is not None
+    assert needed < 1.2 * held  # what is held is copied; as much again is free

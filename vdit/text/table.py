@@ -68,10 +68,12 @@ class TokenTable:
     def _with_room(self, values: Float[Tensor, "_ d"]) -> Float[Tensor, "rows d"]:
         if self._rows is None:
             self._rows = values.new_zeros(1, values.shape[1])
-        lacking = len(values) - len(self._free)
+        held, lacking = len(self._rows), len(values) - len(self._free)
         if lacking > 0:
-            held = len(self._rows)
             more = max(lacking, held, _FIRST_ROWS)
-            self._rows = torch.cat([self._rows, self._rows.new_empty(more, self._rows.shape[1])])
+            # Not by `cat`, which would write the new rows too: they take up memory once something is in them.
+            grown = self._rows.new_empty(held + more, self._rows.shape[1])
+            grown[:held] = self._rows
+            self._rows = grown
             self._free += range(held, held + more)
         return self._rows
