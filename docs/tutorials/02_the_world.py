@@ -25,7 +25,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from vdit.sample.video_file import contact_sheet
+from vdit.sample.sheet import contact_sheet
 from vdit.world.flat import Flat
 from vdit.world.level import Rendering
 from vdit.world.room import Room

@@ -43,7 +43,7 @@ from vdit.flow.objective import FlowMatching
 from vdit.models.native.dit import NativeDiT
 from vdit.models.patches import token_sigma
 from vdit.sample.sampler import Sampler, Sampling
-from vdit.sample.video_file import contact_sheet
+from vdit.sample.sheet import contact_sheet
 from vdit.text.encoder import TextEncoder, pad
 from vdit.train.optim import Optim, build_optimizer, learning_rate, set_learning_rate
 from vdit.train.step import FlowStep

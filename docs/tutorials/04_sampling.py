@@ -33,7 +33,8 @@ from vdit.eval.psnr import psnr
 from vdit.flow.noise import LogitNormal
 from vdit.flow.objective import FlowMatching
 from vdit.sample.sampler import Sampler, Sampling
-from vdit.sample.video_file import contact_sheet, read_metadata, write_video
+from vdit.sample.sheet import contact_sheet
+from vdit.sample.video_file import read_metadata, write_video
 from vdit.train.optim import Optim, build_optimizer, learning_rate, set_learning_rate
 from vdit.train.step import FlowStep
 from vdit.types import Clip

@@ -36,7 +36,7 @@ from vdit.commands.trained import load_trained
 from vdit.data.decode import open_video
 from vdit.data.transforms import ResizeCrop
 from vdit.eval.psnr import psnr
-from vdit.sample.video_file import contact_sheet
+from vdit.sample.sheet import contact_sheet
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("runs/clips")  # the folder that configs/data/clips.yaml and configs/train/clips_*.yaml name

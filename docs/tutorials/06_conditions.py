@@ -38,7 +38,7 @@ from vdit.flow.noise import LogitNormal
 from vdit.flow.objective import FlowMatching
 from vdit.models.native.dit import NativeDiT
 from vdit.sample.sampler import Sampler, Sampling, wish_of
-from vdit.sample.video_file import contact_sheet
+from vdit.sample.sheet import contact_sheet
 from vdit.train.optim import Optim, build_optimizer, learning_rate, set_learning_rate
 from vdit.train.step import FlowStep
 from vdit.types import Clip

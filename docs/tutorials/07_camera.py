@@ -29,7 +29,7 @@ from vdit.camera.path import PRESETS, read_path
 from vdit.camera.pose_file import read_poses
 from vdit.conditions.camera import CameraPoses, CameraRays
 from vdit.eval.camera_score import CameraScore, score_cameras
-from vdit.sample.video_file import contact_sheet
+from vdit.sample.sheet import contact_sheet
 from vdit.types import Cameras, ClipBatch
 from vdit.world.room import Room
 from vdit.world.source import WorldSource

@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
 
     from vdit.commands.trained import load_model, load_trained
     from vdit.progress import StageBars
-    from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
+    from vdit.sample.sheet import SHEET_CLIPS, contact_sheet
+    from vdit.sample.video_file import write_video
     from vdit.sample.windows import sample_windows
 
     if options.model:

@@ -144,7 +144,8 @@ def _scored(
     from vdit.eval.asked import Asked
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
-    from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
+    from vdit.sample.sheet import SHEET_CLIPS, contact_sheet
+    from vdit.sample.video_file import write_video
     from vdit.sample.windows import Windows, sample_windows
 
     (out / "clips").mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     from vdit.devices import available_device
     from vdit.eval.codec_score import score_codec
     from vdit.progress import StageBars
-    from vdit.sample.video_file import SHEET_CLIPS, contact_sheet, write_video
+    from vdit.sample.sheet import SHEET_CLIPS, contact_sheet
+    from vdit.sample.video_file import write_video
 
     console, out = Console(), Path(options.out)
     codec = load_codec(Path(options.codec)).to(available_device(options.device))

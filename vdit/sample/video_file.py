@@ -1,4 +1,4 @@
-"""Videos out: H.264 files that say they are AI-generated, and contact sheets.
+"""Videos out: H.264 files that say they are AI-generated.
 
 Every file carries the mark three times, so that one survives where another is stripped: in the title and
 comment that players show, in the `synopsis` tag with the prompt, and as an XMP packet with the IPTC property
@@ -6,12 +6,10 @@ comment that players show, in the `synopsis` tag with the prompt, and as an XMP 
 """
 
 import json
-import math
 import os
 import re
 import uuid
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -25,13 +23,10 @@ from torch import Tensor
 
 from vdit.types import InputError
 
-__all__ = ["AI_GENERATED", "SHEET_CLIPS", "contact_sheet", "read_metadata", "write_video"]
+__all__ = ["AI_GENERATED", "read_metadata", "to_bytes", "write_video", "written_aside"]
 
 # IPTC news code for media made by a trained model, http://cv.iptc.org/newscodes/digitalsourcetype/
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-
-# Rows of a contact sheet that a person still looks through.
-SHEET_CLIPS = 32
 
 # The mp4 box of an XMP packet (XMP specification part 3, 1.2.7.1): type `uuid` with this identifier.
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -64,9 +59,9 @@ def write_video(
 
     rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
     _check(pixels, rate, crf)
-    frames = _even(_bytes(pixels))
+    frames = _even(to_bytes(pixels))
     _, height, width, _ = frames.shape
-    with _written_aside(Path(path)) as aside:
+    with written_aside(Path(path)) as aside:
         with av.open(str(aside), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             container.metadata.update(_tags(metadata or {}))
             # With mbtree x264 (core 165) seems to read memory that it has not written: clips 32, 96 and 176
@@ -114,55 +109,6 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     return found
 
 
-def contact_sheet(
-    clips: Sequence[tuple[Float[Tensor, "c t h w"], str]],
-    path: Path | str,
-    columns: int = 8,
-    scale: int | None = None,
-) -> None:
-    """Draw clips as a PNG: one row a clip under its label, `columns` frames spread evenly over its time.
-
-    Args:
-        clips: pixels in [-1, 1] with a label each; sizes and lengths may differ.
-        path: the PNG to write.
-        columns: frames shown of each clip; shorter clips show all they have.
-        scale: how many times frames are enlarged (nearest neighbour); by default so that they are at least
-            128 pixels high.
-
-    Raises:
-        InputError: no clips, or `columns` or `scale` below 1.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    if not clips or columns < 1 or (scale is not None and scale < 1):
-        raise InputError(
-            f"a contact sheet needs a clip, a column and a scale of 1 or more; "
-            f"got {len(clips)} clips, {columns} columns, scale {scale}"
-        )
-    rows = [_film_strip(pixels, columns, scale) for pixels, _ in clips]
-    font, line, gap = ImageFont.load_default(14), 20, 6
-    width = max(row.shape[1] for row in rows) + 2 * gap
-    height = sum(row.shape[0] + line + gap for row in rows) + gap
-    sheet = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(sheet)
-    top = gap
-    for row, (_, label) in zip(rows, clips, strict=True):
-        text = _fitted(_printable(label), width - 2 * gap, lambda some: draw.textlength(some, font))
-        draw.text((gap, top), text, "black", font)
-        sheet.paste(Image.fromarray(row), (gap, top + line))
-        top += line + row.shape[0] + gap
-    with _written_aside(Path(path)) as aside:
-        sheet.save(aside, format="PNG")
-
-
-def _fitted(text: str, room: float, length: Callable[[str], float]) -> str:
-    """As much of a text as fits, by halves: a prompt may have thousands of letters."""
-    if length(text) <= room:
-        return text
-    letters = bisect_right(range(len(text)), room, key=lambda kept: length(text[:kept] + "…")) - 1
-    return text[:letters] + "…" if letters >= 0 else ""
-
-
 def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
     if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
         raise InputError(
@@ -179,7 +125,8 @@ def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
         raise InputError(f"crf must lie between 0 and 51, got {crf}")
 
 
-def _bytes(pixels: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
+def to_bytes(pixels: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
+    """Pixels in [-1, 1] as RGB bytes; values outside are clipped."""
     scaled = ((pixels.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return rearrange(scaled, "c t h w -> t h w c").numpy()
 
@@ -207,26 +154,11 @@ def _xmp_box() -> bytes:
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
     body = b"uuid" + _XMP_UUID + packet
-    return (len(body) + 4).to_bytes(4, "big") + body
-
-
-def _film_strip(pixels: Tensor, columns: int, scale: int | None) -> UInt8[np.ndarray, "h w c"]:
-    frames = _bytes(pixels)
-    shown = min(columns, len(frames))
-    chosen = frames[np.linspace(0, len(frames) - 1, shown).round().astype(int)]
-    times = max(1, math.ceil(128 / frames.shape[1])) if scale is None else scale
-    enlarged = chosen.repeat(times, axis=1).repeat(times, axis=2)
-    gap = np.full((shown, enlarged.shape[1], 2, 3), 255, np.uint8)
-    return rearrange(np.concatenate([enlarged, gap], axis=2), "t h w c -> h (t w) c")
-
-
-def _printable(label: str) -> str:
-    """One line, in the letters that Pillow's built-in font can draw."""
-    return " ".join(label.split()).encode("latin-1", "replace").decode("latin-1")
+    return (len(body) + 4).toto_bytes(4, "big") + body
 
 
 @contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place when the block ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}.partial")

@@ -14,7 +14,8 @@ from vdit.codecs.folder import TRAINING, copy_codec, holds_codec, read_codec, sa
 from vdit.data.mixture import parts_of
 from vdit.data.stack import stack
 from vdit.eval.psnr import psnr
-from vdit.sample.video_file import contact_sheet, write_video
+from vdit.sample.sheet import contact_sheet
+from vdit.sample.video_file import write_video
 from vdit.train.adversary import AdversarialStep, Adversary, Contest
 from vdit.train.codec_step import CodecLoss, CodecStep, Lengths
 from vdit.train.hooks.export import Export

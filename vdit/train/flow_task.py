@@ -27,7 +27,8 @@ from vdit.flow.weight import SigmaWeight
 from vdit.models.backbone import VideoBackbone
 from vdit.progress import StageBars
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.sample.video_file import contact_sheet, write_video
+from vdit.sample.sheet import contact_sheet
+from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
 from vdit.train.hooks.hook import Hook
