@@ -7,17 +7,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec, require_codec
-from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
-from vdit.conditions.condition import Condition, Featured, GivenFrames
-from vdit.data.latents import FeaturedSource, LatentCache
+from vdit.conditions.condition import Condition, GivenFrames
 from vdit.data.loader import ItemSource
-from vdit.data.pieces import compute_apart
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import SIGMAS, loss_by_sigma
@@ -31,6 +27,7 @@ from vdit.sample.sheet import contact_sheet
 from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
+from vdit.train.encoding import encoded
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
@@ -44,7 +41,6 @@ __all__ = ["FlowTask"]
 
 VALIDATION_CLIPS = 64
 SHOWN_CLIPS = 4
-CLIPS_AT_ONCE = 16
 
 
 class FlowTask(Task):
@@ -153,26 +149,10 @@ class FlowTask(Task):
             self.codec.cpu()
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
-        """Latents of a source and what the conditions see of it, from the cache or made now by all ranks."""
-        device, codec = session.engine.device, self.codec
-        cache, fingerprint = LatentCache(self.cache / "latents"), codec_fingerprint(self.codec_folder)
-        tiled = TiledCodec(codec, self.sampling.memory)
-
-        def encoded(batch: ClipBatch) -> Tensor:
-            assert batch.pixels is not None  # clips have pixels
-            return codec.encode(batch.pixels.to(device))
-
-        def seen(condition: Featured, batch: ClipBatch) -> Tensor:
-            return condition.feature(batch.to(device), tiled)
-
-        wanted = {c.name: (fingerprint + c.fingerprint, partial(seen, c)) for c in self.denoiser.featured}
-        wanted = {"latents": (fingerprint, encoded), **wanted}
-        with StageBars(session.console) as bars:
-            at_once, told = min(CLIPS_AT_ONCE, session.clips), partial(bars.show, title)
-            mesh, meet = session.engine.mesh, session.engine.barrier
-            made = compute_apart(cache, source, wanted, at_once, told, mesh.rank, mesh.world, meet)
-        latents = made.pop("latents")
-        return FeaturedSource(latents, made) if made else latents
+        """Latents of a source and what the conditions see of it (see `vdit.train.encoding`)."""
+        fingerprint, cache = codec_fingerprint(self.codec_folder), self.cache / "latents"
+        conditions, gib = self.denoiser.featured, self.sampling.memory
+        return encoded(source, self.codec, fingerprint, conditions, cache, gib, session, title)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps
