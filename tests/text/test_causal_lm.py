@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vdit.text.cache import CachedText
 from vdit.text.causal_lm import CausalLM
 from vdit.types import InputError
 
@@ -97,6 +98,15 @@ def test_long_prompt_is_cut_and_told_once(llama: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.encode(["red " * 10])
+
+
+def test_what_is_cut_of_a_prompt_is_told_in_its_own_words(llama: Path):
+    encoder = CausalLM(str(llama), template="<s> {prompt} on white", skip_tokens=1, max_tokens=4)
+    assert encoder.cut(["a star", "a large star", "a large blue red star left"]) == ["", "white", "star left"]
+    cached = CachedText(encoder)
+    with pytest.warns(UserWarning, match="are cut"):
+        cached.encode(["a large blue red star left"])
+    assert cached.cut(["a large blue red star left"]) == ["star left"]
 
 
 def test_nothing_loads_before_the_first_encode(llama: Path):

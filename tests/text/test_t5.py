@@ -37,6 +37,15 @@ def test_cut_prompt_keeps_its_end_token(t5: Path):
     torch.testing.assert_close(cut.values, encoder.encode(["red star"]).values)
 
 
+def test_what_is_cut_of_a_prompt_is_told_without_weights(t5: Path):
+    encoder = T5(str(t5), max_tokens=3)
+    prompts = ["red star", "red star moving  left", "", "a é circle"]
+    for _ in range(2):  # each time it is asked
+        assert encoder.cut(prompts) == ["", "moving  left", "", "circle"]
+    assert encoder.cut([]) == []
+    assert not encoder.is_loaded
+
+
 def test_runs_in_bfloat16_and_answers_in_float32(t5: Path):
     full, half = (T5(str(t5), dtype=dtype).encode(PROMPTS).values for dtype in ("float32", "bfloat16"))
     assert half.dtype == torch.float32

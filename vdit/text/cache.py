@@ -103,6 +103,9 @@ class CachedText(TextEncoder):
                 progress(min(start + _CHUNK_PROMPTS, len(missing)), len(missing))
         return len(missing)
 
+    def cut(self, prompts: Sequence[str]) -> list[str]:
+        return self.encoder.cut(prompts)
+
     def release(self) -> None:
         self.encoder.release()
 

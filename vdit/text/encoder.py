@@ -47,6 +47,17 @@ class TextEncoder(ABC):
             InputError: there are no prompts, or the encoder's files cannot be used.
         """
 
+    def cut(self, prompts: Sequence[str]) -> list[str]:
+        """What `encode` leaves out of each prompt because it is too long, "" where nothing.
+
+        It needs no weights, and is the same whether embeddings are kept or not: callers that must say what
+        a model does not read ask here.
+
+        Raises:
+            InputError: the encoder's files cannot be used.
+        """
+        return [""] * len(prompts)
+
     def release(self) -> None:  # noqa: B027
         """Let go of the memory of weights; they are read again where a prompt needs them."""
 

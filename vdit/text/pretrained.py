@@ -34,7 +34,7 @@ class PretrainedEncoder(TextEncoder):
         tokenizer: likewise, where the tokenizer is not with the model; None means that it is.
         template: the text that is encoded, with `{prompt}` where the prompt goes.
         skip_tokens: how many tokens at the start of a filled template are left out of the result.
-        max_tokens: limit of the tokens of a result; longer prompts are cut, with one warning.
+        max_tokens: limit of the tokens of a result; longer prompts are cut, with one warning; see `cut`.
         dtype: the precision the model runs in. Results are float32 always.
         device: where the model runs. Results are on the CPU always.
         batch_size: prompts that the model sees at once.
@@ -162,10 +162,34 @@ class PretrainedEncoder(TextEncoder):
             values = self.hidden(model, padded, mask).float().cpu()
         return [row[self.skip_tokens : n] for row, n in zip(values, lengths, strict=True)]
 
+    def cut(self, prompts: Sequence[str]) -> list[str]:
+        texts, limit = self._texts(prompts), self.skip_tokens + self.max_tokens
+        after = self.template.partition(_PROMPT)[2]
+        with quiet_transformers():
+            whole: list[list[int]] = self.tokenizer(texts)["input_ids"] if texts else []
+            left_out = {
+                i: self._rest(texts[i], row, limit) for i, row in enumerate(whole) if len(row) > limit
+            }
+        # What follows the prompt in a template is told where nothing else is lost.
+        return [left_out.get(i, "").removesuffix(after) or left_out.get(i, "") for i in range(len(texts))]
+
+    def _rest(self, text: str, whole: list[int], limit: int) -> str:
+        """The end of a text that its first `limit` tokens do not cover."""
+        kept = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        # The end token of those that add one is kept, in the place of a word.
+        first = next((i for i, (a, b) in enumerate(zip(whole, kept, strict=False)) if a != b), len(kept))
+        if not self.tokenizer.is_fast:  # these do not know where in the text a token stands
+            return self.tokenizer.decode(whole[first:], skip_special_tokens=True).strip()
+        places = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        return text[places[first][0] :].strip()
+
+    def _texts(self, prompts: Sequence[str]) -> list[str]:
+        """The filled templates."""
+        return [self.template.replace(_PROMPT, self.mended(prompt)) for prompt in prompts]
+
     def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token numbers of the filled templates: more than `skip_tokens` of them, cut where too many."""
-        texts = [self.template.replace(_PROMPT, self.mended(prompt)) for prompt in prompts]
-        limit = self.skip_tokens + self.max_tokens
+        texts, limit = self._texts(prompts), self.skip_tokens + self.max_tokens
         with quiet_transformers():
             ids: list[list[int]] = self.tokenizer(texts)["input_ids"]
             long = [i for i, row in enumerate(ids) if len(row) > limit]
@@ -178,7 +202,8 @@ class PretrainedEncoder(TextEncoder):
             self._warned = True
             warnings.warn(
                 f"{len(long)} of {len(prompts)} prompts have more than max_tokens = {self.max_tokens} tokens "
-                f'and are cut, such as "{prompts[long[0]][:60]}..."; later ones are cut without a warning',
+                f'and are cut, such as "{prompts[long[0]][:60]}..."; later ones are cut without a warning '
+                "(`cut` tells what is left out)",
                 stacklevel=3,
             )
         return [row if len(row) > self.skip_tokens else [*row, *self._end(row)] for row in ids]
