@@ -29,6 +29,7 @@ from vdit.types import InputError
 if TYPE_CHECKING:
     import torch
 
+    from vdit.commands.trained import Opened
     from vdit.sample.sampler import Sampling
     from vdit.sample.timeline import Timeline
 
@@ -50,16 +51,12 @@ def main(arguments: Sequence[str]) -> int:
 
     from rich.console import Console
 
-    from vdit.commands.trained import load_model, load_trained
     from vdit.progress import StageBars
     from vdit.sample.sheet import SHEET_CLIPS, contact_sheet
     from vdit.sample.video_file import write_video
     from vdit.sample.windows import sample_windows
 
-    if options.model:
-        opened = load_model(Path(options.model), options.device)
-    else:
-        opened = load_trained(Path(options.run), options.checkpoint, options.device)
+    opened = _opened(options)
     if precision := _precision(options):
         opened.task.denoiser.backbone.lower(precision)
     sampling = _sized(opened.sampling, options)
@@ -102,6 +99,14 @@ def main(arguments: Sequence[str]) -> int:
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
     print(f"{len(prompts)} {'clip' if len(prompts) == 1 else 'clips'} in {out}")
     return 0
+
+
+def _opened(options: Namespace) -> "Opened":
+    from vdit.commands.trained import load_model, load_trained
+
+    if options.model:
+        return load_model(Path(options.model), options.device)
+    return load_trained(Path(options.run), options.checkpoint, options.device)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

@@ -154,7 +154,7 @@ def _xmp_box() -> bytes:
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
     body = b"uuid" + _XMP_UUID + packet
-    return (len(body) + 4).toto_bytes(4, "big") + body
+    return (len(body) + 4).to_bytes(4, "big") + body
 
 
 @contextmanager
