@@ -5,11 +5,16 @@ path of a YAML file, relative to the file that says so, that file stands in its 
 line, relative to the working folder. Any other path is relative to the working folder, unless it begins
 with `./` in a file: then it is one beside that file. Values on the command line come last and win. A key that
 no class knows is refused.
+
+A run is opened from any folder: what a task reads for good (arguments of type `Path`, such as the folder of a
+model) stands as an absolute path in the resolved configuration. Where a run and what it reads were moved
+together, it is found where it stands beside the run.
 """
 
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +106,22 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
         InputError: a file that is missing or is not YAML, unknown keys, wrong values.
         SystemExit: with status 0, after help that was asked for.
     """
+    return _parsed(arguments, description, lambda path, _: path)
+
+
+def load_run(file: Path) -> Parsed:
+    """Read the resolved configuration of a run folder, which may have been moved. Raises as `parse_run`."""
+    here = file.parent.absolute()
+
+    def found(path: Path, out: Path) -> Path:
+        moved = Path(os.path.normpath(here / os.path.relpath(path, out)))
+        return moved if out.is_absolute() and moved.exists() and not path.exists() else path
+
+    return _parsed(["--config", str(file)], "", found)
+
+
+def _parsed(arguments: Sequence[str], description: str, found: Callable[[Path, Path], Path]) -> Parsed:
+    """See `parse_run`; `found` says where a path stands now that the run of an `out` refers to."""
     parser = _parser(description)
     written, rest = _written(list(map(str, arguments)))
     whole = ["--config", yaml.safe_dump(written, sort_keys=False)] if written else []
@@ -109,12 +130,25 @@ def parse_run(arguments: Sequence[str], description: str) -> Parsed:
     except ArgumentError as error:
         reason = " ".join(str(error).split())  # which stands on several lines
         raise InputError(f"{reason}. `python train.py --help` lists what can be set") from error
-    return Parsed(values, parser.dump(values))
+    out = Path(values.out)
+    values.task = _located(values.task, lambda path: found(path, out))
+    told = values.clone()
+    told.out = str(out.absolute())
+    return Parsed(values, parser.dump(told))
 
 
-def load_run(file: Path) -> Parsed:
-    """Read the resolved configuration of a run folder."""
-    return parse_run(["--config", str(file)], "")
+def _located(node: Any, found: Callable[[Path], Path]) -> Any:
+    """A part of a configuration with absolute paths; what is not there stays as it is: a name on a hub."""
+    if isinstance(node, Namespace):
+        return Namespace({key: _located(value, found) for key, value in vars(node).items()})
+    if isinstance(node, dict):
+        return {key: _located(value, found) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_located(value, found) for value in node]
+    if not isinstance(node, Path):
+        return node
+    place = found(node)
+    return Path(os.path.abspath(place)) if place.exists() else place
 
 
 def build_run(parsed: Parsed) -> Run:

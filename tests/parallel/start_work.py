@@ -39,7 +39,7 @@ def experts() -> nn.Module:
 
 def adapted(folder: Path) -> nn.Module:
     """Wan from files, frozen and rounded, with updates that are drawn."""
-    module = read_backbone(str(folder), "bfloat16")
+    module = read_backbone(folder, "bfloat16")
     add_lora(module, LoRA(rank=2, targets=("*blocks.*attention.to_*",)))
     return module
 

@@ -10,13 +10,13 @@ import torch
 import yaml
 from PIL import Image
 from tiny_release import VARIANTS
+from tiny_training import trained
 
 from vdit.codecs.folder import load_codec
 from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
 from vdit.commands.sample import main as sample
-from vdit.commands.train import main as train
 from vdit.models.folder import read_backbone
 from vdit.types import DenoiserInput, Tokens
 from vdit.weights.source import open_weights
@@ -89,27 +89,6 @@ def test_every_layout_samples_the_same_clip(variant: str, tiny: Callable[[str], 
     assert settings["sampling"]["negative"] == "red"
 
 
-def trained(model: Path, out: str, *more: str) -> int:
-    world = {
-        "clips": 4,
-        "frames": 5,
-        "height": 32,
-        "width": 64,
-        "level": {"class_path": "vdit.world.room.Room"},
-    }
-    part = {"class_path": "vdit.world.source.WorldSource", "init_args": world}
-    config = {
-        "out": out,
-        "task": {"class_path": "vdit.train.flow_task.FlowTask", "init_args": f"{model}/model.yaml"},
-        "data": {"train": part, "held_out": part},
-        "loop": {"steps": 2, "batch": 2, "ema": 0.0, "save_every": 1},
-        "pace": {"metrics": 1},
-        "optim": {"lr": 1e-3, "warmup_steps": 0},
-    }
-    Path(f"{out}.yaml").write_text(yaml.safe_dump(config))
-    return run_command(train, ["--config", f"{out}.yaml", *more])
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_fine_tuned_and_given_out(variant: str, tiny: Callable[[str], Path], here: Path):
     model = tiny(variant)
@@ -177,7 +156,7 @@ def test_diffusers_reads_what_is_given_out_and_computes_the_same(tiny: Callable[
     model = tiny("wan_2_1_t2v")
     assert run_command(export, ["--from", str(model), "--layout", "diffusers", "--to", "out"]) == 0
     theirs = diffusers.WanTransformer3DModel.from_pretrained(here / "out/transformer").requires_grad_(False)
-    ours = read_backbone(str(model / "backbone")).requires_grad_(False).eval()
+    ours = read_backbone(model / "backbone").requires_grad_(False).eval()
     latents, text = torch.randn(1, 4, 2, 4, 8), torch.zeros(1, 512, 16)
     text[:, :3] = torch.randn(1, 3, 16)
     (expected,) = theirs(latents, torch.tensor([613]), text, return_dict=False)

@@ -79,7 +79,7 @@ def test_there_and_back_changes_no_byte():
 
 
 def test_images_are_seen_at_the_towers_own_size(folder: Path):
-    encoder = ClipVision(str(folder))
+    encoder = ClipVision(folder)
     images = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
     tokens = encoder.encode(images)
     assert tokens.shape == (2, 5, 12)
@@ -93,9 +93,9 @@ def test_images_are_seen_at_the_towers_own_size(folder: Path):
 
 def test_what_is_no_tower_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"there is no config\.json"):
-        ClipVision(str(tmp_path))
+        ClipVision(tmp_path)
     with pytest.raises(InputError, match="describes a bert, not a clip_vision_model"):
         clip_of_config({"model_type": "bert"}, "a file")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be read"):
-        ClipVision(str(tmp_path)).encode(torch.zeros(1, 3, 8, 8))
+        ClipVision(tmp_path).encode(torch.zeros(1, 3, 8, 8))

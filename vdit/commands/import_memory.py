@@ -31,7 +31,9 @@ status = open("/proc/self/status").read()  # getrusage would count what the pare
 print(1024 * int(status.split("VmHWM:")[1].split()[0]), file=sys.stderr)
 """
 TAKE_IN = "from vdit.commands.import_weights import main; main(sys.argv[1:])"
-OPEN = "from vdit.models.folder import read_backbone; read_backbone(sys.argv[1])"
+OPEN = (
+    "from pathlib import Path; from vdit.models.folder import read_backbone; read_backbone(Path(sys.argv[1]))"
+)
 NOTHING = "import vdit.releases.take_in, vdit.commands.import_weights, transformers"
 
 

@@ -136,6 +136,10 @@ def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
     if not all(folders.values()):
         raise InputError(f"{path} did not begin with a model that was taken in: its layout is `run`")
     model = Path(next(iter(folders.values()))).parent
+    if not model.is_dir():
+        raise InputError(
+            f"the model that {path} began with is not in {model} any more: put it back, or a link to it"
+        )
     average = open_weights(checkpoint.average)
     weights = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}
     if settings.adapter is None:

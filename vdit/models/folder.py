@@ -40,7 +40,9 @@ def save_backbone(
     (folder / DESCRIPTION).write_text(description(kind, settings, {}))
 
 
-def read_backbone(folder: str, dtype: Literal["float32", "bfloat16", "float16"] = "float32") -> VideoBackbone:
+def read_backbone(
+    folder: Path, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+) -> VideoBackbone:
     """A backbone from its folder; in memory once, however its files are cut. On `meta` no weight is read.
 
     Args:
@@ -50,16 +52,17 @@ def read_backbone(folder: str, dtype: Literal["float32", "bfloat16", "float16"] 
     Raises:
         InputError: the folder holds no backbone, or one whose class or weights do not fit.
     """
-    place = Path(folder)
-    if not (place / DESCRIPTION).is_file():
-        raise InputError(f"{place} holds no backbone: it has no {DESCRIPTION}")
-    source = open_weights(place)
+    if not folder.is_dir():
+        raise InputError(f"the model in {folder} is not there: put it back, or a link to where it is now")
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(f"{folder} holds no backbone: it has no {DESCRIPTION}")
+    source = open_weights(folder)
     with torch.device("meta"):
-        backbone = build_described(place / DESCRIPTION, VideoBackbone)
+        backbone = build_described(folder / DESCRIPTION, VideoBackbone)
     own = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     if own != source.shapes():
         apart = sorted(own.items() ^ source.shapes().items())
-        raise InputError(f"the weights in {place} are not those of its {DESCRIPTION}: {apart[:3]} differ")
+        raise InputError(f"the weights in {folder} are not those of its {DESCRIPTION}: {apart[:3]} differ")
     if torch.get_default_device().type == "meta":
         return backbone.to(getattr(torch, dtype))
     # Copies: what is read of a file may lie in the file.

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -50,14 +51,14 @@ class CausalLM(PretrainedEncoder):
 
     def __init__(
         self,
-        model: str,
+        model: Path | str,
         layer: int | None = None,
         template: str = "{prompt}",
         skip_tokens: int = 0,
         max_tokens: int = 64,
         normalise: Normalise = "rms",
         dtype: DType = "float32",
-        tokenizer: str | None = None,
+        tokenizer: Path | str | None = None,
         device: str = "cpu",
         batch_size: int = 32,
         revision: str = "main",

@@ -42,8 +42,8 @@ class ClipVision(ImageEncoder):
         InputError: no such folder.
     """
 
-    def __init__(self, folder: str, device: str = "cpu") -> None:
-        self.folder, self.device = Path(folder), device
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
         if not (self.folder / "config.json").is_file():
             raise InputError(f"image encoder {folder}: there is no config.json; give a CLIP vision folder")
         self._model: nn.Module | None = None

@@ -6,6 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -45,9 +46,9 @@ class PretrainedEncoder(TextEncoder):
 
     def __init__(
         self,
-        model: str,
+        model: Path | str,
         *,
-        tokenizer: str | None,
+        tokenizer: Path | str | None,
         template: str,
         skip_tokens: int,
         max_tokens: int,
@@ -65,8 +66,8 @@ class PretrainedEncoder(TextEncoder):
                 f"max_tokens {max_tokens}, batch_size {batch_size} and skip_tokens {skip_tokens}: "
                 f"the first two must be 1 or more, the last 0 or more"
             )
-        self.source = locate(model, revision)
-        self.tokenizer_source = self.source if tokenizer is None else locate(tokenizer, revision)
+        self.source = locate(str(model), revision)
+        self.tokenizer_source = self.source if tokenizer is None else locate(str(tokenizer), revision)
         self.template = template
         self.skip_tokens = skip_tokens
         self.max_tokens = max_tokens

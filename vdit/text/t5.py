@@ -1,5 +1,6 @@
 """The encoders of T5 and UMT5."""
 
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -35,12 +36,12 @@ class T5(PretrainedEncoder):
 
     def __init__(
         self,
-        model: str,
+        model: Path | str,
         max_tokens: int = 512,
         template: str = "{prompt}",
         clean: bool = False,
         dtype: DType = "bfloat16",
-        tokenizer: str | None = None,
+        tokenizer: Path | str | None = None,
         device: str = "cpu",
         batch_size: int = 32,
         revision: str = "main",
