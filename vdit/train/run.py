@@ -2,9 +2,14 @@
 
 import math
 import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from torch.optim import Optimizer
 
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of, parts_of
+from vdit.data.order import BatchOrder
 from vdit.data.sources import VideoSource
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
@@ -15,6 +20,7 @@ from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
+from vdit.train.lock import locked
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
 from vdit.train.run_folder import RunFolder
@@ -22,7 +28,8 @@ from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
 from vdit.train.task import Session, Task, Work
-from vdit.types import ClipBatch
+from vdit.types import ClipBatch, InputError
+from vdit.weights.files import DiskError
 
 __all__ = ["train"]
 
@@ -49,16 +56,49 @@ def train(
         InputError: settings or clips that will not do, another run's folder, a damaged state, a full disk.
         NonFinite: a loss or gradient that is not a number.
     """
-    engine, folder, console = session.engine, session.folder, session.console
+    engine, folder = session.engine, session.folder
     task.adopt(folder)
     task.check(session.data)
     engine.arrange(task.module)
     engine.require(optimizer := build_optimizer(task.module, optim))
     rank, world = engine.mesh.data_rank, engine.mesh.data_world
     order = order_of(session.data.train, session.seed, loop.batch, rank, world)
-    if engine.main and not dry:
-        folder.claim(config, recorded)
-    engine.barrier()
+    with ExitStack() as alone:
+        if not dry:
+            agreed(engine, lambda: begin(session, config, recorded, alone))
+        return carry_out(session, task, loop, optim, optimizer, order, dry)
+
+
+def begin(session: Session, config: str, recorded: str | None, alone: ExitStack) -> None:
+    """Make the folder this run's, which is left to others when `alone` is closed."""
+    session.folder.check(config, recorded)
+    alone.enter_context(locked(session.folder.path))
+    session.folder.claim(config, recorded)
+
+
+def agreed(engine: Engine, work: Callable[[], None]) -> None:
+    """Have the first process do something; what it refuses, all of them refuse in the same words."""
+    refused: list[str] = []
+    if engine.main:
+        try:
+            work()
+        except (InputError, DiskError) as error:
+            refused = [type(error).__name__, str(error)]
+    if told := engine.gathered(refused):
+        raise (DiskError if told[0] == DiskError.__name__ else InputError)(told[1])
+
+
+def carry_out(
+    session: Session,
+    task: Task,
+    loop: Loop,
+    optim: Optim,
+    optimizer: Optimizer,
+    order: BatchOrder,
+    dry: bool,
+) -> str | None:
+    """Train what is checked, in a folder that is ours; see `train`."""
+    engine, folder, console = session.engine, session.folder, session.console
     checkpoints = checkpoints_of(folder, engine, loop)
     latest = chosen(checkpoints, engine)
     if latest is not None:

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 import vdit
+from vdit.train.lock import LOCK
 from vdit.types import InputError
 from vdit.weights.files import TRIAL, disk_refusal, writing_error
 
@@ -130,8 +131,8 @@ class RunFolder:
         return False
 
     def _foreign(self, there: Path) -> bool:
-        """Whether something is neither of a killed start nor of a killed trial of the disk."""
-        return there != self._aside and not there.name.startswith(TRIAL)
+        """Whether something is neither of a start, which may have been killed, nor of a trial of the disk."""
+        return there not in (self._aside, self.path / LOCK) and not there.name.startswith(TRIAL)
 
     @property
     def _aside(self) -> Path:
