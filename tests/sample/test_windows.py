@@ -1,5 +1,6 @@
 """Long clips: which parts, what each is told, and that one part alone is what a sampler gives."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.denoiser import Denoiser
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.sample.windows import Shot, Window, Windows, sample_windows
+from vdit.sample.windows import Shot, Window, Windows, sample_windows, window_clips
 from vdit.types import Cameras, Given, InputError
 
 
@@ -25,15 +26,15 @@ def sampler(*conditions: Any) -> Sampler:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What every call of a sampler was asked."""
+    """What a sampler was asked for each time it solved."""
     calls: list[tuple[Any, ...]] = []
-    sample = Sampler.sample
+    latents = Sampler.latents
 
     def watched(self: Sampler, prompts: Any, seeds: Any, progress: Any, wish: Wish) -> torch.Tensor:
         calls.append((list(prompts), list(seeds), wish))
-        return sample(self, prompts, seeds, progress, wish)
+        return latents(self, prompts, seeds, progress, wish)
 
-    monkeypatch.setattr(Sampler, "sample", watched)
+    monkeypatch.setattr(Sampler, "latents", watched)
     return calls
 
 
@@ -103,11 +104,13 @@ def test_what_stands_when_is_shown_to_the_part_it_falls_into(monkeypatch: pytest
     wish = Wish(given, Cameras(path.intrinsics[None], path.c2w[None]))
     wishes: list[Any] = []
 
-    def sample(self: Sampler, prompts: Any, seeds: Any, progress: Any, wish: Wish) -> torch.Tensor:
+    def latents(self: Sampler, prompts: Any, seeds: Any, progress: Any, wish: Wish) -> torch.Tensor:
         wishes.append(wish)
-        return torch.zeros(1, 3, 9, 16, 16)
+        return torch.zeros(1, 4, *self.latent_size)
 
-    monkeypatch.setattr(Sampler, "sample", sample)
+    monkeypatch.setattr(Sampler, "check", lambda *_: None)  # this model follows no camera
+    monkeypatch.setattr(Sampler, "latents", latents)
+    monkeypatch.setattr(Sampler, "decoded", lambda self, latents: iter([torch.zeros(3, 9, 16, 16)]))
     sample_windows(made, Windows(13), ["abc"], [3], wish=wish)
     first, second = wishes
     assert first.given.mask[0].nonzero()[:, 0].tolist() == [0, 6]
@@ -140,3 +143,40 @@ def test_noise_on_what_a_clip_goes_on_from_reaches_its_first_part(asked: list[tu
     assert asked[0][2].given.noise == 0.3
     clean = sample_windows(made, Windows(9), ["abc"], [3], wish=Wish(Given(given.pixels, given.mask)))
     assert not torch.equal(noisy, clean)
+
+
+@pytest.mark.parametrize("places", [{"first": 1.0}, {"prefix": 1.0}])
+def test_every_part_is_checked_before_the_first_is_sampled(asked: list[tuple[Any, ...]], places: Any):
+    made = sampler(KnownFrames(places))
+    given = Given(torch.zeros(1, 3, 13, 16, 16), torch.arange(13)[None] == 12)  # the second part's last frame
+    with pytest.raises(InputError, match=r"that from frame 4 on begins with .*, and got frames \[0, 1, 2"):
+        sample_windows(made, Windows(13), ["abc"], [3], wish=Wish(given))
+    assert not asked
+    tight = Sampler(made.denoiser, made.codec, replace(made.sampling, memory=1e-9))
+    with pytest.raises(InputError, match="GiB are too little for this codec"):
+        sample_windows(tight, Windows(9), ["abc"], [3])
+    assert not asked
+
+
+def test_a_model_that_takes_a_first_frame_goes_on_from_one(asked: list[tuple[Any, ...]]):
+    made = sampler(KnownFrames({"first": 1.0}))
+    with pytest.raises(InputError, match=r"frames \[0, 1, 2, 3, 4\]; ask for 9 .*, or for an --overlap of 1"):
+        sample_windows(made, Windows(13), ["abc"], [3])
+    assert not asked
+    assert sample_windows(made, Windows(13, overlap=1), ["abc"], [3]).shape[2] == 13
+
+
+def test_a_clip_is_there_before_the_next_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    made, decoded = sampler(), []
+    decode = type(made.codec).reconstruct
+
+    def watched(self: Any, *parts: Any) -> torch.Tensor:
+        decoded.append(len(parts[0]))
+        return decode(self, *parts)
+
+    monkeypatch.setattr(type(made.codec), "reconstruct", watched)
+    clips = window_clips(made, Windows(9), ["a", "b"], [1, 2])
+    first, before = next(clips), len(decoded)
+    assert set(decoded) == {1}
+    assert torch.equal(torch.stack([first, next(clips)]), made.sample(["a", "b"], [1, 2]))
+    assert len(decoded) > before

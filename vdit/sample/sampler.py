@@ -1,7 +1,7 @@
 """Prompts in, pixels out."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -213,16 +213,57 @@ class Sampler:
         known = self.denoiser.known(asked)
         return latents if known is None else torch.lerp(latents, known.latents, known.mask)
 
-    def features(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """What the conditions see of what is given. Raises InputError where that is not theirs."""
+    def check(self, wish: Wish, clips: int = 1) -> None:
+        """Refuse what sampling would be refused for, before any of it is done.
+
+        Args:
+            wish: of one clip, or of some.
+            clips: sampled at once.
+
+        Raises:
+            InputError: what the model has no use for or lacks, or too little memory to code a clip in.
+        """
+        shape = (self.codec.latent_channels, *self.latent_size)
+        latents = torch.empty(1, *shape, device="meta")
+        batch = ClipBatch(
+            ("",),
+            ("",),
+            torch.full((1,), self.sampling.fps),
+            latents=latents,
+            given=wish.given,
+            cameras=wish.cameras,
+            references=wish.references,
+            motion=wish.motion,
+            repaint=wish.repaint,
+        )
+        self.check_batch(batch)
+        codec = TiledCodec(self.codec, self.sampling.memory)
+        codec.pieces(self.latent_size, latents)
+        if wish.given is not None or wish.repaint is not None:
+            codec.pieces(self.latent_size, latents.expand(clips, *shape))
+
+    def check_batch(self, batch: ClipBatch) -> None:
+        """Refuse what is given and not the model's. Raises InputError."""
         conditions = self.denoiser.featured
         for field, refusal in REFUSALS.items():
             if getattr(batch, field) is not None and all(field not in c.reads for c in conditions):
                 raise InputError(f"this model {refusal}, or give a model that does")
         for condition in conditions:
             condition.check(batch)
+
+    def features(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """What the conditions see of what is given. Raises InputError where that is not theirs."""
+        self.check_batch(batch)
         codec = TiledCodec(self.codec, self.sampling.memory)
-        return {condition.name: condition.feature(batch, codec) for condition in conditions}
+        return {condition.name: condition.feature(batch, codec) for condition in self.denoiser.featured}
+
+    def decoded(self, latents: Float[Tensor, "b c t h w"]) -> Iterator[Float[Tensor, "3 t h w"]]:
+        """Pixels in [-1, 1] of one clip after the other, on the CPU: one can be kept before the next."""
+        codec = TiledCodec(self.codec, self.sampling.memory)
+        for one in latents.split(1):
+            with torch.inference_mode():
+                pixels = codec.decode(one)[0].float().cpu()
+            yield pixels
 
     @torch.inference_mode()
     def sample(
@@ -243,5 +284,4 @@ class Sampler:
         Raises:
             InputError: frames or cameras that the model needs and did not get, or has no use for.
         """
-        latents = self.latents(prompts, seeds, progress, wish)
-        return TiledCodec(self.codec, self.sampling.memory).decode(latents).float().cpu()
+        return torch.stack(list(self.decoded(self.latents(prompts, seeds, progress, wish))))

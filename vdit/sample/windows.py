@@ -1,6 +1,6 @@
 """Clips longer than a model's own: windows that each go on from the end of the one before, and shots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vdit.flow.solver import Progress
 from vdit.sample.sampler import NOTHING, Sampler, Wish
-from vdit.types import Cameras, Given, InputError, Repaint
+from vdit.types import Cameras, Given, InputError, Repaint, on_tensors
 
-__all__ = ["Shot", "Window", "Windows", "sample_windows"]
+__all__ = ["Shot", "Window", "Windows", "check_windows", "sample_windows", "window_clips"]
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,20 @@ def sample_windows(
     Raises:
         InputError: as `Sampler.sample`; windows after the first need a model that takes given frames.
     """
+    return torch.stack(list(window_clips(sampler, windows, prompts, seeds, progress, wish)))
+
+
+def window_clips(
+    sampler: Sampler,
+    windows: Windows,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    progress: Progress = lambda done, total: None,
+    wish: Wish = NOTHING,
+) -> Iterator[Float[Tensor, "3 t h w"]]:
+    """`sample_windows`, one clip after the other: each can be written before the next is decoded."""
+    check_windows(sampler, windows, wish, len(prompts))
     frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
-    if any(part.kept for part in parts) and all(
-        "given" not in condition.reads for condition in sampler.denoiser.featured
-    ):
-        raise InputError(
-            f"a clip of {windows.length} frames is sampled in parts that begin with frames of the one "
-            f"before, and this model takes none: ask for {frames} frames at most, or cut"
-        )
     pixels = torch.zeros(len(prompts), 3, 0, sampler.sampling.height, sampler.sampling.width)
     for number, part in enumerate(parts):
         asked = _seen(wish, part, frames, pixels[:, :, part.start :], windows.noise)
@@ -134,9 +140,50 @@ def sample_windows(
         def show(done: int, total: int, before: int = number) -> None:
             progress(before * total + done, len(parts) * total)
 
-        clip = sampler.sample(said, [seed + part.start for seed in seeds], show, asked)
-        pixels = torch.cat([pixels, clip[:, :, part.kept : part.end - part.start]], dim=2)
-    return pixels
+        made = sampler.decoded(sampler.latents(said, [seed + part.start for seed in seeds], show, asked))
+        whole = (
+            torch.cat([before, clip[:, part.kept : part.end - part.start]], dim=1)
+            for before, clip in zip(pixels, made, strict=True)
+        )
+        if part is parts[-1]:
+            yield from whole
+        else:
+            pixels = torch.stack(list(whole))
+
+
+def check_windows(sampler: Sampler, windows: Windows, wish: Wish = NOTHING, clips: int = 1) -> None:
+    """Refuse, before the first part is sampled, what any of them would be refused for.
+
+    Args:
+        sampler: of the model; its weights are not looked at.
+        windows: how long, and what when.
+        wish: of one clip, or of some.
+        clips: sampled at once.
+
+    Raises:
+        InputError: naming the part that the model cannot sample.
+    """
+    frames, sampling = sampler.sampling.frames, sampler.sampling
+    for part in windows.of(frames):
+        before = torch.zeros(1, 3, part.kept, sampling.height, sampling.width)
+        asked = _seen(on_tensors(wish, lambda each: each[:1]), part, frames, before, windows.noise)
+        if not part.kept:
+            sampler.check(asked, clips)
+            continue
+        remedy = f"ask for {frames} frames at most, or cut"
+        if all("given" not in condition.reads for condition in sampler.denoiser.featured):
+            raise InputError(
+                f"a clip of {windows.length} frames is sampled in parts that begin with frames of the one "
+                f"before, and this model takes none: {remedy}"
+            )
+        try:
+            sampler.check(asked, clips)
+        except InputError as error:
+            one = "" if windows.overlap == 1 else ", or for an --overlap of 1"
+            raise InputError(
+                f"a clip of {windows.length} frames is sampled in parts of {frames}, and that from frame "
+                f"{part.start} on begins with frames of the one before: {error}; {remedy}{one}"
+            ) from error
 
 
 def _seen(wish: Wish, part: Window, frames: int, before: Float[Tensor, "b 3 k h w"], noise: float) -> Wish:
