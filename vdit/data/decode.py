@@ -45,8 +45,25 @@ __all__ = [
     "scan",
 ]
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+VIDEO_ENDINGS = (
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".qt",
+        ".mkv",
+        ".webm",
+        ".gif",
+        ".apng",
+        ".avi",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".f4v",
+    ),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".mxf", ".ogv", ".3gp", ".3g2"),
+)
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 
 FULL_16 = 2**16 - 1
 """White, where a value has 16 bits."""
@@ -216,7 +233,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """An image as it is meant to be seen, upright; what is transparent lies on middle grey.
 
     Raises:
-        UnreadableVideo: no such file, not an image, or values that have no white.
+        UnreadableVideo: no such file, not an image, several images, or values that have no white.
     """
     from PIL import Image, ImageOps
 
@@ -224,7 +241,14 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableVideo(path, ABSENT)
     try:
         with Image.open(path) as image:
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format != "MPO":  # a photograph with smaller copies of itself
+                raise UnreadableVideo(
+                    path, f"it holds {pictures} pictures; save them as a video, or one as an image"
+                )
             return _eight_bits(path, ImageOps.exif_transpose(image))
+    except UnreadableVideo:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableVideo(path, f"Pillow cannot read this image ({error})") from error
 

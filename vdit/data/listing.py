@@ -1,26 +1,27 @@
 """A list of videos with captions: one JSON object a line, or a CSV table with a header."""
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vdit.data.cut import ClipCut
 from vdit.data.decode import Decoder
-from vdit.data.sources import Entry, VideoSource
+from vdit.data.entry import Entry, Offer
+from vdit.data.rows import LIST_ENDINGS, NAMES, Row, column_of, read_rows
+from vdit.data.sources import VideoSource
 from vdit.types import InputError
 
 __all__ = ["ListSource"]
 
 
 class ListSource(VideoSource):
-    """The videos named by a `.jsonl` or `.csv` file.
+    """The videos named by a `.jsonl`, `.csv` or `.tsv` file.
 
     Columns: `video` (a path, absolute or relative to the list's folder), `caption`, and optionally `start`
     and `end` in seconds, between which clips are taken, `references` (images of who is in it: a list, or in a
     table one path, or several with `;` between them) and `poses` (a file of the camera's poses, one a frame).
-    Other columns are ignored. A video may stand in several rows.
+    The names that other tools have for the first two are known (`vdit.data.rows.NAMES`); other columns are
+    not read, and reported. A video may stand in several rows.
     """
 
     def __init__(
@@ -38,52 +39,43 @@ class ListSource(VideoSource):
                 named), or no usable video.
         """
         listing = Path(path)
+        endings = " ".join(LIST_ENDINGS)
         if not listing.is_file():
-            raise InputError(f"there is no list {listing}; give a .jsonl or .csv file")
-        rows = {".jsonl": _json_rows, ".csv": _csv_rows}.get(listing.suffix.lower())
-        if rows is None:
+            raise InputError(f"there is no list {listing}; give a file that ends in {endings}")
+        if listing.suffix.lower() not in LIST_ENDINGS:
             raise InputError(
-                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are .jsonl .csv"
+                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are {endings}"
             )
         try:
-            entries = [_entry(row, listing.parent, where) for where, row in rows(listing)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"the list {listing} cannot be read ({error}); save it as UTF-8 text") from error
+            rows = read_rows(listing)
+        except OSError as error:
+            raise InputError(f"the list {listing} cannot be read ({error.strerror})") from error
+        entries = tuple(_entry(row, listing.parent) for row in rows if row.cells)
         if not entries:
             raise InputError(f"the list {listing} has no rows; each names a video and its caption")
-        super().__init__(entries, cut, f"the list {listing}", require_captions, decoder, verify)
+        empty = tuple((f"line {row.line}", "an empty row") for row in rows if not row.cells)
+        offer = Offer(
+            f"the list {listing}", "rows", len(rows), entries, skipped=empty, remarks=tuple(_unread(rows))
+        )
+        super().__init__(offer, cut, require_captions, decoder, verify)
 
 
-def _json_rows(listing: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    with listing.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{listing}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{where}: not a JSON object ({error})") from error
-            if not isinstance(row, dict):
-                raise InputError(f'{where}: not a JSON object; write {{"video": ..., "caption": ...}}')
-            yield where, row
+def _unread(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """The columns that nothing reads."""
+    read = ", ".join(NAMES)
+    for name in dict.fromkeys(name for row in rows for name, _ in row.cells if column_of(name) is None):
+        yield f"column {name!r}", f"it is not read; columns that are: {read}"
 
 
-def _csv_rows(listing: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    with listing.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            # Empty cells are absent values: a table has a cell in every row.
-            yield f"{listing}, line {reader.line_num}", {key: value for key, value in row.items() if value}
-
-
-def _entry(row: Mapping[str, object], folder: Path, where: str) -> Entry:
+def _entry(line: Row, folder: Path) -> Entry:
+    row, where = line.columns(), line.where
     video = row.get("video")
     if not isinstance(video, str) or not video:
         raise InputError(
-            f"{where}: no 'video' column with the path of a video; it has {', '.join(map(str, row))}"
+            f"{where}: no 'video' column with the path of a video; "
+            f"it has {', '.join(name for name, _ in line.cells)}"
         )
-    caption = row.get("caption") or ""
+    caption = row.get("caption", "")
     if not isinstance(caption, str):
         raise InputError(f"{where}: 'caption' must be text, got {caption!r}")
     start = _seconds(row, "start", where) or 0.0
@@ -98,9 +90,15 @@ def _entry(row: Mapping[str, object], folder: Path, where: str) -> Entry:
         raise InputError(f"{where}: 'references' must be paths of images, got {references!r}")
     if poses is not None and not isinstance(poses, str):
         raise InputError(f"{where}: 'poses' must be the path of a file of poses, got {poses!r}")
-    images = tuple(folder / path for path in references)
     return Entry(
-        folder / video, video, caption.strip(), start, end, images, None if poses is None else folder / poses
+        folder / video,
+        video,
+        caption.strip(),
+        start,
+        end,
+        references=tuple(folder / path for path in references),
+        poses=None if poses is None else folder / poses,
+        counted=(f"line {line.line}",),
     )
 
 
@@ -109,7 +107,7 @@ def _seconds(row: Mapping[str, object], column: str, where: str) -> float | None
     if value is None:
         return None
     try:
-        seconds = float(value)  # pyright: ignore[reportArgumentType]
+        seconds = math.nan if isinstance(value, bool) else float(value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):

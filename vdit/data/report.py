@@ -1,29 +1,49 @@
-"""What a source took and what it left out, so that no video disappears in silence."""
+"""What a source took and what it left out, so that nothing disappears in silence."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["SourceReport"]
+__all__ = ["Reasons", "SourceReport", "printable"]
+
+Reasons = tuple[tuple[str, str], ...]
+"""(name of a file or row, what is to be said of it)."""
+
+_LINES = 20  # of reasons on the terminal; the report itself has all
 
 
 @dataclass(frozen=True)
 class SourceReport:
-    """The outcome of indexing a folder or a list.
+    """The outcome of indexing a folder or a list: `seen` is `used`, `skipped` and `not_understood` together.
 
     Attributes:
         clips: clips that the source offers.
         videos: files they come from.
-        skipped: (file, reason) of every file that gives no clip.
-        uncaptioned: files used with an empty caption.
-        upscaled: files smaller than the clips, so that their pixels are enlarged.
+        of: what is counted: the files of a folder (and those of its folders that were not read), or the rows
+            of a list.
+        seen: of these, all that are there.
+        used: those that clips come from: videos, and their captions, references and poses.
+        skipped: (name, reason) of each that was understood and cannot be used.
+        not_understood: (name, reason) of each that is nothing this source reads, hidden ones among them.
+        remarks: (name, what) of each that is used, but not all of it, or not as it is.
+        uncaptioned: videos used with an empty caption.
+        upscaled: videos smaller than the clips, so that their pixels are enlarged.
+        cropped: videos of whose picture the clips show less than two thirds.
         seconds: length of the used files, or of the parts of them that a list names.
         seconds_covered: how much of that stands in at least one clip.
     """
 
     clips: int
     videos: int
-    skipped: tuple[tuple[str, str], ...]
+    of: Literal["files", "rows"]
+    seen: int
+    used: int
+    skipped: Reasons
+    not_understood: Reasons
+    remarks: Reasons
     uncaptioned: tuple[str, ...]
     upscaled: tuple[str, ...]
+    cropped: tuple[str, ...]
     seconds: float
     seconds_covered: float
 
@@ -35,17 +55,51 @@ class SourceReport:
     def __str__(self) -> str:
         lines = [
             f"{self.clips} clips of {self.videos} videos; "
-            f"they cover {self.seconds_covered:.1f} of {self.seconds:.1f} seconds"
+            f"they cover {self.seconds_covered:.1f} of {self.seconds:.1f} seconds",
+            f"{self.seen} {self.of} seen: {self.used} used, {len(self.skipped)} skipped, "
+            f"{len(self.not_understood)} not understood",
         ]
         if self.uncaptioned:
             lines.append(f"{len(self.uncaptioned)} videos have no caption: {_some(self.uncaptioned)}")
         if self.upscaled:
             lines.append(f"{len(self.upscaled)} videos are smaller than the clips: {_some(self.upscaled)}")
+        if self.cropped:
+            lines.append(
+                f"{len(self.cropped)} videos are cropped to less than two thirds of their picture: "
+                f"{_some(self.cropped)}"
+            )
+        if self.remarks:
+            lines += [f"{len(self.remarks)} remarks:", *_told(self.remarks)]
         if self.skipped:
-            lines.append(f"{len(self.skipped)} files were skipped:")
-            lines.extend(f"  {name}: {reason}" for name, reason in self.skipped)
+            lines += [f"{len(self.skipped)} {self.of} were skipped:", *_told(self.skipped)]
+        if self.not_understood:
+            lines += [f"{len(self.not_understood)} {self.of} not understood:", *_told(self.not_understood)]
         return "\n".join(lines)
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def printable(name: str) -> str:
+    r"""A name that any terminal shows: what it cannot print, bytes that are no UTF-8 among it, as `\x..`."""
+    return "".join(
+        c
+        if c.isprintable()
+        else f"\\x{ord(c) - 0xDC00:02x}"
+        if 0xDC80 <= ord(c) <= 0xDCFF
+        else ascii(c)[1:-1]
+        for c in name
+    )
+
+
+def _told(reasons: Reasons) -> Iterator[str]:
+    """A line for each reason, with the names it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        names.setdefault(reason, []).append(name)
+    for reason, those in list(names.items())[:_LINES]:
+        yield f"  {_some(those)}: {printable(reason)}"
+    if rest := list(names.values())[_LINES:]:
+        yield f"  and {sum(map(len, rest))} more for other reasons"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(printable, names[:5])) + more

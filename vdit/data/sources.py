@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,48 +20,26 @@ from vdit.data.decode import (
     Decoder,
     FrameTable,
     UnreadableVideo,
+    VideoInfo,
     open_video,
     require_decoder,
     scan,
 )
+from vdit.data.entry import Entry, Offer
 from vdit.data.given import read_reference
-from vdit.data.report import SourceReport
+from vdit.data.report import SourceReport, printable
 from vdit.data.transforms import ResampleFps, ToUnitRange
 from vdit.types import Cameras, Clip, InputError
 
-__all__ = ["Entry", "VideoSource"]
+__all__ = ["VideoSource"]
 
 # A file may be a little slower than the asked rate (23.976 for 24); below this, frames would visibly repeat.
 _SLOWEST = 0.9
 
+# Of the picture that is to be left by a crop, lest it is told.
+_LEFT = 2 / 3
+
 _MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A video that a user offers.
-
-    Attributes:
-        path: the file.
-        name: how ids and messages call it; the same on every machine.
-        caption: its text, "" where there is none.
-        start: second at which the usable part begins.
-        end: second at which it ends; None is the end of the file.
-        references: images of who or what is in it.
-        poses: a file of the camera's poses, one a frame of the video.
-    """
-
-    path: Path
-    name: str
-    caption: str
-    start: float = 0.0
-    end: float | None = None
-    references: tuple[Path, ...] = ()
-    poses: Path | None = None
-
-    def beside(self) -> list[Path]:
-        """What else there is to read."""
-        return [*self.references, *([self.poses] if self.poses else [])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +70,7 @@ class VideoSource:
     several crops a window, `#crop` follows. Files are walked once at the start; no frames are kept in memory.
 
     Attributes:
-        report: what was taken and what was skipped, with reasons.
+        report: what was taken and what was left out, with reasons.
         fingerprint: sha256 over the cut and each used file's name, caption, size, first and last megabyte.
             Times of modification are left out, because copying a data set to another machine changes them;
             whole files are not read, because terabytes would take hours, and an edited or re-encoded video
@@ -101,20 +79,18 @@ class VideoSource:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        offer: Offer,
         cut: ClipCut,
-        described: str,
         require_captions: bool = False,
         decoder: Decoder = "pyav",
         verify: bool = False,
         scan_threads: int = 4,
     ):
-        """Index `entries`.
+        """Index what is offered.
 
         Args:
-            entries: the videos.
+            offer: the videos, and what was left out before any was opened.
             cut: what to take from each.
-            described: what holds them, for messages: "the folder /data/cats".
             require_captions: refuse videos without a caption; else theirs is empty and they are reported.
             decoder: `pyav`, or `decord` where it is installed.
             verify: decode every frame now, so that a damaged file is skipped and cannot stop a training.
@@ -126,8 +102,9 @@ class VideoSource:
         require_decoder(decoder)
         self.cut = cut
         self._decoder: Decoder = decoder
-        _refuse_missing_captions(entries, described, require_captions)
-        _refuse_some_poses(entries, cut, described)
+        entries = offer.entries
+        _refuse_missing_captions(offer, require_captions)
+        _refuse_some_poses(offer, cut)
         self._referenced = any(entry.references for entry in entries)
 
         def examine(entry: Entry) -> _Video | UnreadableVideo:
@@ -135,22 +112,21 @@ class VideoSource:
                 return _examine(entry, cut, decoder, verify)
             except UnreadableVideo as error:
                 return error
+            except OSError as error:
+                return UnreadableVideo(entry.path, f"it cannot be read ({error.strerror or error})")
 
         with ThreadPoolExecutor(scan_threads) as pool:
             outcomes = list(pool.map(examine, entries))
         self._videos = [outcome for outcome in outcomes if isinstance(outcome, _Video)]
-        skipped = tuple(
-            (entry.name, outcome.reason)
+        bad = [
+            (entry, outcome.reason)
             for entry, outcome in zip(entries, outcomes, strict=True)
             if isinstance(outcome, UnreadableVideo)
-        )
+        ]
         if not self._videos:
-            raise InputError(
-                f"none of the {len(entries)} videos of {described} can be used; "
-                + "; ".join(f"{name}: {reason}" for name, reason in skipped[:5])
-            )
+            raise InputError(_none_usable(offer, bad))
         self._windows = _windows(self._videos, cut)
-        self.report = _report(self._videos, cut, len(self._windows), skipped)
+        self.report = _report(offer, self._videos, bad, cut, len(self._windows))
         self.fingerprint = _fingerprint(self._videos, self._windows, cut, decoder)
 
     def __len__(self) -> int:
@@ -180,6 +156,8 @@ class VideoSource:
 def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Video:
     """Everything known of a usable video. Raises `UnreadableVideo` with the reason where it is not."""
     path = entry.path
+    if entry.unusable:
+        raise UnreadableVideo(path, entry.unusable)
     table = scan(path)
     info = table.info
     if cut.fps is not None and info.frames > 1 and info.fps < _SLOWEST * cut.fps:
@@ -244,7 +222,7 @@ def _windows(videos: Sequence[_Video], cut: ClipCut) -> list[_Window]:
 
 
 def _report(
-    videos: Sequence[_Video], cut: ClipCut, clips: int, skipped: tuple[tuple[str, str], ...]
+    offer: Offer, videos: Sequence[_Video], bad: Sequence[tuple[Entry, str]], cut: ClipCut, clips: int
 ) -> SourceReport:
     seconds = covered = 0.0
     for video in videos:
@@ -253,15 +231,59 @@ def _report(
         seconds += len(video.ticks) / fps
         covered += len(used) / fps
     infos = [(video.entry.name, video.table.info) for video in videos]
+    used = {name for video in videos for name in video.entry.counted}
     return SourceReport(
         clips=clips,
         videos=len({video.entry.path for video in videos}),
-        skipped=skipped,
+        of=offer.of,
+        seen=offer.seen,
+        used=len(used),
+        skipped=(*offer.skipped, *_skipped(bad, used)),
+        not_understood=offer.not_understood,
+        remarks=(*offer.remarks, *_remarks(videos)),
         uncaptioned=tuple(video.entry.name for video in videos if not video.entry.caption),
         upscaled=tuple(name for name, info in infos if info.height < cut.height or info.width < cut.width),
+        cropped=tuple(name for name, info in infos if _left(info, cut) < _LEFT),
         seconds=seconds,
         seconds_covered=covered,
     )
+
+
+def _skipped(bad: Sequence[tuple[Entry, str]], used: set[str]) -> Iterator[tuple[str, str]]:
+    """Of each video that gives no clip, itself and the files beside it that no other video uses."""
+    told = set(used)
+    for entry, reason in bad:
+        yield entry.name, reason
+        told.add(entry.counted[0])
+    for entry, _ in bad:
+        for name in entry.counted[1:]:
+            if name not in told:
+                told.add(name)
+                yield name, "its video is skipped"
+
+
+def _remarks(videos: Sequence[_Video]) -> Iterator[tuple[str, str]]:
+    """What is not used of videos that are, or is used twice."""
+    first: dict[tuple[object, ...], str] = {}
+    for video in videos:
+        entry, info = video.entry, video.table.info
+        if video.cameras is not None and len(video.cameras.c2w) > info.frames:
+            yield (
+                entry.name,
+                f"it has {info.frames} frames and {len(video.cameras.c2w)} poses: the last are unused",
+            )
+        if entry.end is not None and entry.end > info.duration + 1 / info.fps:
+            yield entry.name, f"'end' is {entry.end:g} s, behind its last frame at {info.duration:.2f} s"
+        same = (video.content, entry.caption, entry.start, entry.end)
+        if same in first:
+            yield entry.name, f"it is the same, with its caption, as {printable(first[same])}"
+        first.setdefault(same, entry.name)
+
+
+def _left(info: VideoInfo, cut: ClipCut) -> float:
+    """How much of a picture stands in the largest window that has the shape of a clip."""
+    shapes = info.width / info.height, cut.width / cut.height
+    return min(shapes) / max(shapes)
 
 
 def _fingerprint(videos: Sequence[_Video], windows: Sequence[_Window], cut: ClipCut, decoder: Decoder) -> str:
@@ -289,24 +311,32 @@ def _seed(id: str) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
 
 
-def _refuse_some_poses(entries: Sequence[Entry], cut: ClipCut, described: str) -> None:
+def _refuse_some_poses(offer: Offer, cut: ClipCut) -> None:
+    entries = offer.entries
     missing = [entry.name for entry in entries if entry.poses is None]
     if len(missing) == len(entries):
         return
     if missing:
         raise InputError(
-            f"{len(missing)} of the {len(entries)} videos of {described} have no poses "
+            f"{len(missing)} of the {len(entries)} videos of {offer.described} have no poses "
             f"({', '.join(missing[:5])}): give them to all, or to none"
         )
     if cut.random_crop:
         raise InputError("poses are of centred crops: leave out random_crop, or the poses")
 
 
-def _refuse_missing_captions(entries: Sequence[Entry], described: str, require: bool) -> None:
-    missing = [entry.name for entry in entries if not entry.caption]
+def _refuse_missing_captions(offer: Offer, require: bool) -> None:
+    missing = [entry.name for entry in offer.entries if not (entry.caption or entry.unusable)]
     if require and missing:
         raise InputError(
-            f"{len(missing)} of the {len(entries)} videos of {described} have no caption "
+            f"{len(missing)} of the {len(offer.entries)} videos of {offer.described} have no caption "
             f"({', '.join(missing[:5])}); write one for each, "
             f"or set require_captions: false to use them with the empty caption"
         )
+
+
+def _none_usable(offer: Offer, bad: Sequence[tuple[Entry, str]]) -> str:
+    left_out = [*offer.skipped, *((entry.name, reason) for entry, reason in bad)]
+    return f"none of the {len(bad)} videos of {offer.described} can be used; " + "; ".join(
+        f"{printable(name)}: {reason}" for name, reason in left_out[:5]
+    )

@@ -1,0 +1,64 @@
+"""What a folder or a list offers, before any video is opened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vdit.data.report import Reasons
+
+__all__ = ["Entry", "Offer"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video that a user offers.
+
+    Attributes:
+        path: the file.
+        name: how ids and messages call it; the same on every machine.
+        caption: its text, "" where there is none.
+        start: second at which the usable part begins.
+        end: second at which it ends; None is the end of the file.
+        references: images of who or what is in it.
+        poses: a file of the camera's poses, one a frame of the video.
+        counted: names of the files, or of the row, that this entry is made of, its video's first; other
+            entries may share those that follow.
+        unusable: why it is left out before it is opened; "" where it is not.
+    """
+
+    path: Path
+    name: str
+    caption: str
+    start: float = 0.0
+    end: float | None = None
+    references: tuple[Path, ...] = ()
+    poses: Path | None = None
+    counted: tuple[str, ...] = ()
+    unusable: str = ""
+
+    def beside(self) -> list[Path]:
+        """What else there is to read."""
+        return [*self.references, *([self.poses] if self.poses else [])]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """All that was found: `seen` is what the entries are made of, `skipped` and `not_understood` together.
+
+    Attributes:
+        described: what holds it, for messages: "the folder /data/cats".
+        of: what is counted, see `SourceReport`.
+        seen: how many of them there are.
+        entries: the videos.
+        skipped: (name, reason) of what is understood and cannot be used.
+        not_understood: (name, reason) of what is nothing that is read.
+        remarks: (name, what) of what is used, but not all of it.
+    """
+
+    described: str
+    of: Literal["files", "rows"]
+    seen: int
+    entries: tuple[Entry, ...]
+    skipped: Reasons = ()
+    not_understood: Reasons = ()
+    remarks: Reasons = ()

@@ -1,0 +1,199 @@
+"""The rows of a list: JSON objects, one a line, or a table with a header."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vdit.data.decode import IMAGE_ENDINGS, VIDEO_ENDINGS
+from vdit.types import InputError
+
+__all__ = ["LIST_ENDINGS", "Row", "column_of", "read_rows"]
+
+LIST_ENDINGS = (".jsonl", ".csv", ".tsv")
+
+NAMES = {
+    "video": ("video", "video_path", "file_name", "filename", "file_path", "path", "media_path"),
+    "caption": ("caption", "text", "prompt", "cap"),
+    "start": ("start",),
+    "end": ("end",),
+    "references": ("references",),
+    "poses": ("poses",),
+}
+"""The columns that are read, and how the lists of other tools call them."""
+
+_COLUMN = {name: column for column, names in NAMES.items() for name in names}
+_SEPARATORS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a list.
+
+    Attributes:
+        line: where it begins, from 1.
+        where: the list and the line, for messages.
+        cells: (name of the column as it is written, value); empty cells of tables are left out.
+    """
+
+    line: int
+    where: str
+    cells: tuple[tuple[str, object], ...]
+
+    def columns(self) -> Mapping[str, object]:
+        """Values by the columns of `NAMES`.
+
+        Raises:
+            InputError: two columns that are the same one say different things.
+        """
+        said: dict[str, tuple[str, object]] = {}
+        for name, value in self.cells:
+            column = column_of(name)
+            if column is None or value is None or value == "":
+                continue
+            first, before = said.setdefault(column, (name, value))
+            if before != value:
+                raise InputError(
+                    f"{self.where}: {first!r} and {name!r} could both be the {column}, and differ "
+                    f"({_short(before)} and {_short(value)}); keep one of the two columns"
+                )
+        return {column: value for column, (_, value) in said.items()}
+
+
+def column_of(name: str) -> str | None:
+    """Which column of `NAMES` a name is, whatever its capitals and spaces; None where it is none."""
+    return _COLUMN.get("_".join(name.strip().lower().replace("-", " ").split()))
+
+
+def read_rows(listing: Path) -> list[Row]:
+    """All rows of a list, empty ones too, which have no cells.
+
+    Raises:
+        InputError: it is not UTF-8 text, or a line cannot be understood.
+    """
+    raw = listing.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"the list {listing} cannot be read: line {line} is not UTF-8; save it as UTF-8 text"
+        ) from error
+    return list((_of_json if listing.suffix.lower() == ".jsonl" else _of_table)(listing, text))
+
+
+def _of_json(listing: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+        where = f"{listing}, line {number}"
+        if not line.strip():
+            yield Row(number, where, ())
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_Pairs)
+        except ValueError as error:
+            raise InputError(f"{where}: not a JSON object ({error})") from error
+        if not isinstance(row, _Pairs):
+            raise InputError(f'{where}: not a JSON object; write {{"video": ..., "caption": ...}}')
+        _refuse_half_letters(where, row)
+        yield Row(number, where, tuple(row))
+
+
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object, with keys that stand twice."""
+
+
+def _refuse_half_letters(where: str, row: _Pairs) -> None:
+    for name, value in row:
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: {_short(name)} holds half a character (a lone surrogate); write it whole"
+            ) from error
+
+
+def _of_table(listing: Path, text: str) -> Iterator[Row]:
+    if not text.strip():
+        return
+    separator = _separator(listing, text)
+    records = _records(listing, text, separator)
+    _, header = next(records)
+    for line, cells in records:
+        where = f"{listing}, line {line}"
+        if not any(cells):
+            yield Row(line, where, ())
+            continue
+        told = f"{where}: {len(cells)} cells, and the header has {len(header)}"
+        if len(cells) > len(header) and any(cells[len(header) :]):
+            raise InputError(
+                f"{told} ({_short(cells[len(header)])} is too much); "
+                f"put a text that holds {_named(separator)} between double quotes"
+            )
+        if len(cells) < len(header):
+            raise InputError(
+                f"{told}; write all cells, empty ones too, and a text of several lines between double quotes"
+            )
+        _refuse_swallowed(where, cells, header, separator)
+        yield Row(line, where, tuple((n, c) for n, c in zip(header, cells, strict=False) if c))
+
+
+def _separator(listing: Path, text: str) -> str:
+    """What stands between cells: that with which the first line names a video."""
+    first = text.lstrip("\r\n").splitlines()[0]
+    for separator in _SEPARATORS:
+        if any(column_of(name) == "video" for name in next(csv.reader([first], delimiter=separator))):
+            return separator
+    raise InputError(
+        f"{listing}, line 1: no 'video' column with the path of a video; it has {_short(first, 200)}; "
+        "begin with a header such as video,caption"
+    )
+
+
+def _records(listing: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record begins, and its cells without the spaces around them."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t", strict=True
+    )
+    header = False
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(
+                f"{listing}, line {line}: a cell that begins here with a double quote does not end with one "
+                f"({error}); close it, and write each double quote inside it twice"
+            ) from error
+        if cells or header:  # empty lines above the header are no rows
+            header = True
+            yield line, [cell.strip() for cell in cells]
+
+
+def _refuse_swallowed(where: str, cells: Sequence[str], header: Sequence[str], separator: str) -> None:
+    """Refuse a cell in which other rows seem to stand, as a quote that is not closed makes it."""
+    at = next(i for i, name in enumerate(header) if column_of(name) == "video")
+    for cell in cells:
+        for inside in cell.splitlines()[1:]:
+            parts = [part.strip(' "') for part in inside.split(separator)]
+            if (
+                len(parts) > at
+                and len(parts) > 1
+                and parts[at].lower().endswith(VIDEO_ENDINGS + IMAGE_ENDINGS)
+            ):
+                raise InputError(
+                    f"{where}: a double quote opens here and takes in what looks like a row of its own "
+                    f"({_short(inside)}); close it at the end of its cell"
+                )
+
+
+def _named(separator: str) -> str:
+    return {",": "a comma", ";": "a semicolon", "\t": "a tab"}[separator]
+
+
+def _short(value: object, length: int = 60) -> str:
+    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    return text if len(text) <= length else f"{text[:length]}...'"
