@@ -75,20 +75,16 @@ def model_of(variant: str, folder: Path) -> Path:
 
 
 def _text(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+    from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
         vocab_size=32, d_model=TEXT_WIDTH, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=2, num_heads=2
     )
     UMT5EncoderModel(config).save_pretrained(folder)
-    raw = Tokenizer(
-        models.WordLevel({w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}, "<unk>")
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -5.0)]
+    T5Tokenizer(vocab=[*special, *((f"▁{word}", -3.0) for word in WORDS)], extra_ids=0).save_pretrained(
+        folder
     )
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=raw, **names).save_pretrained(folder)
 
 
 def _image(folder: Path) -> None:
@@ -101,7 +97,7 @@ def _image(folder: Path) -> None:
         num_attention_heads=16,
         projection_dim=8,
     )
-    config.image_size, config.patch_size, config.hidden_act = 28, 14, "gelu"
+    config.image_size, config.patch_size, config.hidden_act = 32, 16, "gelu"
     CLIPVisionModelWithProjection(config).save_pretrained(folder)
     saved = json.loads((folder / "config.json").read_text())
-    assert saved["image_size"] == 28
+    assert saved["image_size"] == 32

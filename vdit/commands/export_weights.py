@@ -57,17 +57,21 @@ def _codec(source: Path, out: Path, layout: str) -> int:
 def _model(source: Path, out: Path, layout: str) -> int:
     from rich.console import Console
 
-    from vdit.commands.trained import trained_weights
+    from vdit.commands.trained import own_sampling, trained_weights
     from vdit.progress import StageBars
     from vdit.releases.give_out import give_out
+    from vdit.releases.pipeline import Steps
 
+    sampling = own_sampling(source)
     model, trained = trained_weights(source)
     with StageBars(Console()) as bars:
 
         def show(part: str, done: int, total: int) -> None:
             bars.show(f"writing {part}", done, total)
 
-        give_out(model, out, layout, show, trained)
+        notes = give_out(model, out, layout, Steps(sampling.solver, sampling.shift), show, trained)
+    for note in notes:
+        print(note)
     print(f"{out}")
     return 0
 

@@ -17,8 +17,9 @@ from vdit.types import InputError
 from vdit.weights.files import read_tensors
 from vdit.weights.foreign import only_prefix
 from vdit.weights.source import WeightSource, open_weights
+from vdit.yaml_file import read_yaml
 
-__all__ = ["Opened", "Trained", "load_model", "load_trained", "trained_weights"]
+__all__ = ["Opened", "Trained", "load_model", "load_trained", "own_sampling", "trained_weights"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,21 @@ def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
     return model, {
         role: merged(open_weights(Path(folders[role])), updates[role], adapter.scale) for role in weights
     }
+
+
+def own_sampling(path: Path) -> Sampling:
+    """How a model, or a run that began with one, is sampled; nothing of it is built.
+
+    Raises:
+        InputError: the folder holds neither.
+    """
+    if (path / DESCRIPTION).is_file():
+        return Sampling(**read_yaml(path / DESCRIPTION, "the model").get("sampling", {}))
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise InputError(f"{path} holds no codec, no run and no model that was taken in")
+    sampling = load_run(folder.config).values.task.init_args.get("sampling")
+    return Sampling() if sampling is None else Sampling(**sampling.as_dict())
 
 
 def _chosen(saved: list[Checkpoint], path: Path, step: int | None) -> Checkpoint:

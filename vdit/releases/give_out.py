@@ -4,16 +4,22 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import load_codec
 from vdit.codecs.published import export_codec
 from vdit.models.published import keymap_of, written_config
 from vdit.models.wan.dit import WanDiT
+from vdit.releases.clip_file import CLIP_FILE, write_clip
 from vdit.releases.found import read_table
-from vdit.releases.take_in import written_aside
+from vdit.releases.pipeline import VERSION, Pipeline, Steps, write_pipeline
+from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side
+from vdit.releases.take_in import DESCRIPTION, written_aside
+from vdit.releases.variant import variant_of
 from vdit.text.clip_vision import clip_keys
 from vdit.text.umt5 import umt5_keys
 from vdit.types import InputError
@@ -21,6 +27,7 @@ from vdit.weights.described import build_described
 from vdit.weights.keymap import KeyMap
 from vdit.weights.shards import save_shards
 from vdit.weights.source import WeightSource, open_weights
+from vdit.yaml_file import read_yaml
 
 __all__ = ["give_out"]
 
@@ -30,6 +37,17 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "diffusers": {"backbone": "transformer", "high": "transformer", "low": "transformer_2"},
 }
 """Where each transformer stands."""
+
+TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+
+_FILLED = (
+    "{file} holds {count} tensors of zeros: CLIP's text side, which this model came without, as do all in "
+    "the layout of diffusers. The code of Wan's authors loads them and computes nothing with them."
+)
+_NO_TOKENIZER = (
+    "The code of Wan's authors also opens a folder {folder}, which this model came without: copy it here "
+    "from any release of Wan 2.1 I2V or FLF2V in their layout."
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,49 +60,80 @@ class _Folder:
         self.roles = [role for role in ("backbone", "high", "low") if (folder / role).is_dir()]
         if not self.roles or not (folder / "text").is_dir():
             raise InputError(f"{folder} holds no imported model: it has no backbone/ and text/")
+        self.backbones = {role: self._backbone(role) for role in self.roles}
+        self.codec = load_codec(folder / "codec")
+        settings = next(iter(self.backbones.values())).settings
+        self.variant = variant_of(settings, len(self.roles) > 1, self.codec.stride_s > 8)
 
-    def backbone(self, role: str) -> WanDiT:
+    def _backbone(self, role: str) -> WanDiT:
         with torch.device("meta"):
             return build_described(self.folder / role / "backbone.json", WanDiT)
+
+    def config(self, role: str, layout: str) -> dict[str, Any]:
+        """The `config.json` of a transformer in another layout."""
+        config = {"_diffusers_version": VERSION} | written_config(self.backbones[role], layout)
+        # By its sizes alone a transformer of 5B is that of a text-to-video model.
+        five = layout == "original" and self.variant == "wan_2_2_ti2v_5b"
+        return config | {"model_type": "ti2v"} if five else config
+
+    def pipeline(self, steps: Steps) -> Pipeline:
+        """What stands in the files of its pipeline."""
+        config = self.config(self.roles[0], "diffusers")
+        image = self.folder / "image/config.json"
+        arguments = read_yaml(self.folder / DESCRIPTION, "the model")["backbone"]["init_args"]
+        return Pipeline(
+            transformer=config["_class_name"],
+            experts="low" in self.roles,
+            extra_channels=config["in_channels"] - config["out_channels"],
+            image_side=read_table(image)["image_size"] if image.is_file() else None,
+            boundary=arguments.get("boundary"),
+            sigma_by_token=self.variant == "wan_2_2_ti2v_5b",
+            steps=steps,
+        )
 
 
 def give_out(
     folder: Path,
     out: Path,
     layout: str,
+    steps: Steps,
     progress: Progress,
     trained: Mapping[str, WeightSource] | None = None,
-) -> None:
+) -> list[str]:
     """Write a model as others read it. The folder is whole or not there.
 
     Args:
         folder: an imported model.
         out: must not exist, or be empty.
         layout: `original` or `diffusers`.
+        steps: how it is sampled, for the scheduler of diffusers.
         progress: called with (part, tensors done, tensors in all).
         trained: other weights of some of the transformers, by role, under the names of this project.
+
+    Returns:
+        What a user should know of the folder, in sentences.
 
     Raises:
         InputError: the folder holds no model, or one without this layout; the disk is too small.
     """
-    model, trained = _Folder(folder), trained or {}
-    backbones = {role: model.backbone(role) for role in model.roles}
-    configs = {role: written_config(backbone, layout) for role, backbone in backbones.items()}
+    model, trained, notes = _Folder(folder), trained or {}, []
+    configs = {role: model.config(role, layout) for role in model.roles}
     needed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with written_aside(out, needed) as aside:
-        for role, backbone in backbones.items():
+        for role, backbone in model.backbones.items():
             place = aside / PLACES[layout][role]
             place.mkdir(parents=True, exist_ok=True)
             source = trained[role] if role in trained else open_weights(folder / role)
             table = keymap_of(backbone, layout)
             save_shards(_theirs(source, table, role, progress), place, WEIGHTS)
             (place / "config.json").write_text(json.dumps(configs[role], indent=2) + "\n")
-        _codec(folder / "codec", aside, layout)
+        _codec(model.codec, aside, layout)
         _text(folder / "text", aside, layout, progress)
         if (folder / "image").is_dir():
-            _image(folder / "image", aside, layout, progress)
+            notes += _image(folder, aside, layout, progress)
         if layout == "diffusers":
-            (aside / "model_index.json").write_text(json.dumps(_index(folder, model), indent=2) + "\n")
+            write_pipeline(model.pipeline(steps), aside, folder / PUBLISHED)
+    return notes
 
 
 def _theirs(
@@ -96,51 +145,46 @@ def _theirs(
         progress(name, done, len(table.table))
 
 
-def _codec(folder: Path, out: Path, layout: str) -> None:
-    codec = load_codec(folder)
+def _codec(codec: VideoCodec, out: Path, layout: str) -> None:
     name = "Wan2.2_VAE.pth" if codec.stride_s > 8 else "Wan2.1_VAE.pth"
     export_codec(codec, layout, out / ("vae" if layout == "diffusers" else name))
 
 
 def _text(folder: Path, out: Path, layout: str, progress: Progress) -> None:
     config = read_table(folder / "config.json")
-    table = umt5_keys(config["num_layers"], layout)
+    tensors = _theirs(open_weights(folder), umt5_keys(config["num_layers"], layout), "text", progress)
     tokenizer = out / ("tokenizer" if layout == "diffusers" else "google/umt5-xxl")
     tokenizer.mkdir(parents=True)
     for file in folder.iterdir():
         if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
             shutil.copyfile(file, tokenizer / file.name)
-    _encoder(folder, out, layout, table, ("text_encoder", "models_t5_umt5-xxl-enc-bf16.pth"), progress)
-
-
-def _image(folder: Path, out: Path, layout: str, progress: Progress) -> None:
-    config = read_table(folder / "config.json")
-    table = clip_keys(config["num_hidden_layers"], layout)
-    names = ("image_encoder", "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth")
-    _encoder(folder, out, layout, table, names, progress)
-
-
-def _encoder(
-    folder: Path, out: Path, layout: str, table: KeyMap, names: tuple[str, str], progress: Progress
-) -> None:
-    tensors = _theirs(open_weights(folder), table, names[0], progress)
     if layout == "original":
-        torch.save(dict(tensors), out / names[1])
-        return
-    place = out / names[0]
-    place.mkdir()
-    save_shards(tensors, place, "model")
-    shutil.copyfile(folder / "config.json", place / "config.json")
+        torch.save(dict(tensors), out / TEXT_FILE)
+    else:
+        _encoder(folder, tensors, out / "text_encoder")
 
 
-def _index(folder: Path, model: _Folder) -> dict[str, object]:
-    """What diffusers asks of a pipeline's folder."""
-    return {
-        "_class_name": "WanImageToVideoPipeline" if (folder / "image").is_dir() else "WanPipeline",
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        **({"transformer_2": ["diffusers", "WanTransformer3DModel"]} if "low" in model.roles else {}),
-        "vae": ["diffusers", "AutoencoderKLWan"],
-        "text_encoder": ["transformers", "UMT5EncoderModel"],
-        "tokenizer": ["transformers", "T5TokenizerFast"],
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
-    }
+def _image(model: Path, out: Path, layout: str, progress: Progress) -> list[str]:
+    folder = model / "image"
+    table = clip_keys(read_table(folder / "config.json")["num_hidden_layers"], layout)
+    tensors = _theirs(open_weights(folder), table, "image", progress)
+    if layout == "diffusers":
+        _encoder(folder, tensors, out / "image_encoder")
+        return []
+    kept = kept_text_side(model)
+    filled = write_clip(tensors, kept.tensors() if kept else (), out / CLIP_FILE)
+    notes = [_FILLED.format(file=CLIP_FILE, count=len(filled))] if filled else []
+    tokenizer = model / PUBLISHED / CLIP_TOKENIZER
+    if tokenizer.is_dir():
+        shutil.copytree(tokenizer, out / CLIP_TOKENIZER)
+    else:
+        notes.append(_NO_TOKENIZER.format(folder=CLIP_TOKENIZER))
+    if notes:
+        (out / "README.md").write_text("\n\n".join(notes) + "\n")
+    return notes
+
+
+def _encoder(folder: Path, tensors: Iterator[tuple[str, Tensor]], out: Path) -> None:
+    out.mkdir()
+    save_shards(tensors, out, "model")
+    shutil.copyfile(folder / "config.json", out / "config.json")

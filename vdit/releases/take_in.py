@@ -5,6 +5,7 @@ backbone/     the transformer; for two experts high/ and low/
 codec/        the autoencoder
 text/         the text encoder, as transformers reads it, with its tokenizer
 image/        the image encoder, where there is one
+published/    what else of the release others read (`vdit.releases.published`)
 import.json   where all this is from
 """
 
@@ -23,6 +24,7 @@ import vdit
 from vdit.codecs.folder import save_codec
 from vdit.models.folder import save_backbone
 from vdit.models.wan.dit import WanDiT
+from vdit.releases.published import keep_published, published_bytes
 from vdit.releases.release import Part, Release
 from vdit.releases.variant import conditions_of
 from vdit.types import InputError
@@ -58,7 +60,8 @@ def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Pr
     """
     backbones = {role: f"./{role}" for role in release.backbones}
     report = _report(release)
-    with written_aside(out, sum(_bytes(part) for part in _parts(release).values())) as aside:
+    needed = published_bytes(release) + sum(_bytes(part) for part in _parts(release).values())
+    with written_aside(out, needed) as aside:
         for role, part in release.backbones.items():
             tensors = _told(part, role, progress)
             save_backbone(WanDiT, dict(part.config), tensors, aside / role)
@@ -69,6 +72,7 @@ def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Pr
                 shutil.copyfile(file, aside / "text" / file.name)
         if release.image is not None:
             _save_encoder(release.image, aside / "image", "image", progress)
+        keep_published(release, aside)
         (aside / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         (aside / DESCRIPTION).write_text(_description(release, backbones, recipe))
     return report
@@ -123,6 +127,12 @@ def _told(part: Part, name: str, progress: Progress) -> Iterator[tuple[str, Tens
         progress(name, done, total)
 
 
+def _precision(part: Part) -> str:
+    """In what an encoder runs: the precision of its weights. Float16 would overflow, and float32 holds it."""
+    kinds = {entry.dtype for entry in part.source.entries().values()}
+    return "float32" if kinds <= {torch.float32, torch.float16} else "bfloat16"
+
+
 def _save_encoder(part: Part, folder: Path, name: str, progress: Progress) -> None:
     folder.mkdir()
     save_shards(_told(part, name, progress), folder, "model")
@@ -159,6 +169,7 @@ def _description(release: Release, backbones: Mapping[str, str], recipe: Mapping
         "init_args": {**read, "boundary": recipe["boundary"]},
     }
     text = {"model": "./text", "max_tokens": settings["text_length"], "clean": True}
+    text["dtype"] = _precision(release.text)
     told = {
         "backbone": backbone,
         "codec": "./codec",

@@ -1,0 +1,167 @@
+"""Folders that are given out, in diffusers' own pipelines: the same video from the same noise and sigmas."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from vdit.commands.command import run_command
+from vdit.commands.export_weights import main as export
+from vdit.commands.import_weights import main as import_
+from vdit.commands.trained import load_model
+from vdit.sample.sampler import NOTHING, Wish
+from vdit.types import Given
+
+diffusers = pytest.importorskip("diffusers")
+
+FRAMES, STEPS, SEED = 5, 4, 3
+PROMPT, NEGATIVE = "a  large &amp;amp; red\n star â€œon whiteâ€", "blue circle"
+EXACT, RESIZED = 4e-5, 2e-3
+"""Of the largest value; the latter where the two libraries bring an image to CLIP's square."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "wan_2_1_t2v": {"shift": 5.0},
+    "wan_2_1_i2v": {"shift": 3.0},
+    "wan_2_1_flf2v": {"shift": 16.0},
+    "wan_2_1_vace": {"shift": 16.0},
+    "wan_2_2_t2v_a14b": {"shift": 3.0, "low_guidance": 1.5, "boundary": 0.875},
+    "wan_2_2_i2v_a14b": {"shift": 5.0, "low_guidance": 3.5, "boundary": 0.9},
+    "wan_2_2_ti2v_5b": {"shift": 5.0},
+}
+"""Of the four steps, one or two are the first expert's."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model, and the folder that was made of it for diffusers."""
+
+    model: Path
+    folder: Path
+
+    def pipeline(self, kind: str = "DiffusionPipeline") -> Any:
+        """As diffusers opens it, with nothing given by hand."""
+        opened = getattr(diffusers, kind).from_pretrained(self.folder)
+        opened.set_progress_bar_config(disable=True)
+        return opened
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Exported]:
+    """`exported(variant)`: a release in the authors' layout, taken in and given out."""
+    made: dict[str, Exported] = {}
+
+    def make(variant: str) -> Exported:
+        if variant not in made:
+            model, here = tiny(variant), tmp_path_factory.mktemp(f"pipeline_{variant}")
+            recipe = {"steps": STEPS, "guidance": 2.0, "frames": FRAMES, "height": 32, "width": 32}
+            recipe |= {"solver": "unipc", "first": 0.999, "whole_steps": True, "negative": NEGATIVE}
+            (here / "recipe.yaml").write_text(yaml.safe_dump(recipe | RECIPES[variant]))
+            line = ["--from", str(model), "--layout", "original", "--to", str(here / "original")]
+            assert run_command(export, line) == 0
+            line = ["--from", str(here / "original"), "--to", str(here / "model")]
+            line += ["--recipe", str(here / "recipe.yaml"), "--codec", str(model.parent / "codec.yaml")]
+            assert run_command(import_, line) == 0
+            line = ["--from", str(here / "model"), "--layout", "diffusers", "--to", str(here / "pipeline")]
+            assert run_command(export, line) == 0
+            made[variant] = Exported(here / "model", here / "pipeline")
+        return made[variant]
+
+    return make
+
+
+def picture(height: int, width: int, turn: int = 0) -> Image.Image:
+    """A smooth one: at edges, ways to bring an image to a size differ."""
+    y, x = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None]
+    colours = np.stack([0.1 + 0.8 * x + 0 * y, 0.2 + 0.6 * y + 0 * x, 0.3 + 0.4 * x * y], axis=-1)
+    return Image.fromarray(np.roll(colours * 255, turn, axis=-1).round().astype(np.uint8))
+
+
+def wished(images: dict[int, Image.Image]) -> Wish:
+    """That these frames are given."""
+    if not images:
+        return NOTHING
+    width, height = next(iter(images.values())).size
+    pixels, mask = torch.zeros(1, 3, FRAMES, height, width), torch.zeros(1, FRAMES, dtype=torch.bool)
+    for place, image in images.items():
+        pixels[0, :, place] = torch.from_numpy(np.asarray(image) / 127.5 - 1).permute(2, 0, 1)
+        mask[0, place] = True
+    return Wish(Given(pixels, mask))
+
+
+def begin_below_one(pipeline: Any) -> None:
+    """Have a pipeline space steps as Wan's authors do, from 0.999 on; the shift is its own."""
+    theirs = pipeline.scheduler.set_timesteps
+
+    def steps(count: int, device: Any = None) -> None:
+        theirs(device=device, sigmas=np.linspace(0.999, 0, count + 1)[:-1])
+
+    pipeline.scheduler.set_timesteps = steps
+
+
+def compare(
+    exported: Exported, pipeline: Any, size: tuple[int, int], bound: float, wish: Wish = NOTHING, **given: Any
+) -> None:
+    """Demand the same latents and the same video of diffusers and of the model here."""
+    opened = load_model(exported.model, "cpu")
+    sampling = replace(opened.sampling, height=size[0], width=size[1])
+    sampler = opened.task.sampler(sampling)
+    if pipeline.config.boundary_ratio is not None:
+        given["guidance_scale_2"] = sampling.low_guidance
+    asked = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_frames": FRAMES, "height": size[0]} | given
+    asked |= {"width": size[1], "num_inference_steps": STEPS, "guidance_scale": sampling.guidance}
+    latents, videos = (
+        torch.as_tensor(pipeline(**asked, latents=sampler.noise([SEED]), output_type=kind).frames)
+        for kind in ("latent", "np")
+    )
+    ours = sampler.latents([PROMPT], [SEED], wish=wish)
+    torch.testing.assert_close(ours, latents, atol=bound * latents.abs().max().item(), rtol=0)
+    pixels = sampler.sample([PROMPT], [SEED], wish=wish).clamp(-1, 1) / 2 + 0.5
+    torch.testing.assert_close(pixels, videos.movedim(-1, 1), atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["wan_2_1_t2v", "wan_2_1_vace", "wan_2_2_t2v_a14b", "wan_2_2_ti2v_5b"])
+def test_a_prompt_gives_the_same_video(variant: str, exported: Callable[[str], Exported]):
+    made = exported(variant)
+    pipeline = made.pipeline()
+    begin_below_one(pipeline)
+    compare(made, pipeline, (32, 64), EXACT)
+
+
+@pytest.mark.parametrize(
+    ("variant", "size", "bound"),
+    [
+        ("wan_2_1_i2v", (32, 32), EXACT),
+        ("wan_2_1_i2v", (64, 128), RESIZED),
+        ("wan_2_1_flf2v", (32, 32), EXACT),
+        ("wan_2_1_flf2v", (64, 128), RESIZED),
+        ("wan_2_2_i2v_a14b", (32, 64), EXACT),
+        ("wan_2_2_ti2v_5b", (32, 64), EXACT),
+    ],
+)
+def test_an_image_gives_the_same_video(
+    variant: str, size: tuple[int, int], bound: float, exported: Callable[[str], Exported]
+):
+    made = exported(variant)
+    images = {0: picture(*size)} | ({FRAMES - 1: picture(*size, turn=1)} if "flf2v" in variant else {})
+    given = {"image": images[0]} | ({"last_image": images[FRAMES - 1]} if "flf2v" in variant else {})
+    # The folder of 5B is that of a pipeline without images; with them it is opened by name.
+    pipeline = made.pipeline("WanImageToVideoPipeline" if "5b" in variant else "DiffusionPipeline")
+    begin_below_one(pipeline)
+    compare(made, pipeline, size, bound, wished(images), **given)
+
+
+def test_a_first_frame_among_grey_ones_gives_the_same_video(exported: Callable[[str], Exported]):
+    made, first = exported("wan_2_1_vace"), picture(32, 64)
+    video = [first] + [Image.new("RGB", first.size, (128, 128, 128))] * (FRAMES - 1)
+    mask = [Image.new("L", first.size, 0)] + [Image.new("L", first.size, 255)] * (FRAMES - 1)
+    pipeline = made.pipeline()
+    begin_below_one(pipeline)
+    compare(made, pipeline, (32, 64), EXACT, wished({0: first}), video=video, mask=mask)

@@ -1,0 +1,56 @@
+"""What a release holds that no model here reads: kept beside a model, for those to whom it is given out.
+
+published/                       in the folder of a model
+    model_index.json, ...        how diffusers puts the parts together, as the release has it
+    clip/                        the weights of CLIP's text side
+    xlm-roberta-large/           its tokenizer
+"""
+
+import shutil
+from pathlib import Path
+
+from vdit.releases.clip_file import text_side
+from vdit.releases.pipeline import CONFIGS
+from vdit.releases.release import Part, Release
+from vdit.weights.shards import save_shards
+from vdit.weights.source import WeightSource, open_weights
+
+__all__ = ["CLIP_TOKENIZER", "PUBLISHED", "keep_published", "kept_text_side", "published_bytes"]
+
+PUBLISHED, CLIP, CLIP_TOKENIZER = "published", "clip", "xlm-roberta-large"
+
+
+def keep_published(release: Release, model: Path) -> None:
+    """Copy into the folder of a model what the release that it is from has besides.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    source, out = release.found.folder, model / PUBLISHED
+    for name in CONFIGS if release.found.layout == "diffusers" else ():
+        if (source / name).is_file():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, out / name)
+    if release.image is None:
+        return
+    if (source / CLIP_TOKENIZER).is_dir():
+        shutil.copytree(source / CLIP_TOKENIZER, out / CLIP_TOKENIZER)
+    if _holds_text_side(release.image):
+        (out / CLIP).mkdir(parents=True)
+        save_shards(text_side(release.image.source, release.image.table), out / CLIP, "model")
+
+
+def published_bytes(release: Release) -> int:
+    """What the large ones among them take on disk."""
+    image = release.image
+    return 0 if image is None else sum(t.nbytes for _, t in text_side(image.source, image.table))
+
+
+def kept_text_side(model: Path) -> WeightSource | None:
+    """The weights of CLIP's text side, where the model in a folder came with them."""
+    folder = model / PUBLISHED / CLIP
+    return open_weights(folder) if folder.is_dir() else None
+
+
+def _holds_text_side(image: Part) -> bool:
+    return next(text_side(image.source, image.table), None) is not None
