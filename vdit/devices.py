@@ -4,7 +4,7 @@ import torch
 
 from vdit.types import InputError
 
-__all__ = ["available_device"]
+__all__ = ["available_device", "has_bfloat16", "out_of_memory"]
 
 
 def available_device(name: str) -> torch.device:
@@ -28,3 +28,19 @@ def available_device(name: str) -> torch.device:
             f"device {name} is not there: this machine has {there or 'no accelerator'}; use auto or cpu"
         )
     return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, and does not only imitate it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return True
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of a device or of the machine, did not suffice."""
+    said = str(error)
+    words = ("out of memory", "not enough memory", "DefaultCPUAllocator", "Cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in words)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vdit.data.order import ClipOrder, Position
+from vdit.data.order import ClipOrder, Position, spread
 from vdit.types import InputError
 
 sizes = {"clips": st.integers(1, 60), "seed": st.integers(0, 2**40), "batch": st.integers(1, 70)}
@@ -94,3 +94,24 @@ def test_refusals():
         ClipOrder(4, 0, 4, rank=2, world=2)
     with pytest.raises(InputError, match="10 clips cannot be shared evenly by 4 data ranks; use 8 or 12"):
         ClipOrder(4, 0, 10, world=4)
+
+
+@given(clips=st.integers(1, 5000), count=st.integers(1, 80), seed=st.integers(0, 2**40))
+def test_some_clips_stand_for_all(clips, count, seed):
+    chosen = spread(clips, count, seed)
+    assert len(chosen) == min(clips, count)
+    assert list(chosen) == sorted(set(chosen))
+    assert all(0 <= clip < clips for clip in chosen)
+    assert chosen == spread(clips, count, seed)
+    for start in range(
+        0, clips, 97
+    ):  # of every run of clips as many as its share, give or take one at each end
+        within = sum(start <= clip < start + 97 for clip in chosen)
+        assert abs(within - min(97, clips - start) * len(chosen) / clips) < 2
+
+
+def test_a_small_set_stands_for_itself_and_seeds_choose():
+    assert spread(64, 64, seed=3) == tuple(range(64))
+    assert spread(5, 64, seed=3) == tuple(range(5))
+    assert len({spread(1000, 4, seed) for seed in range(50)}) == 50
+    assert len({spread(1000, 4, seed)[0] % 2 for seed in range(50)}) == 2  # no step that data could share

@@ -77,6 +77,11 @@ class VideoCodec(nn.Module, ABC):
         self.register_buffer("latent_mean", torch.zeros(c) if mean is None else torch.tensor(mean))
         self.register_buffer("latent_std", torch.ones(c) if std is None else torch.tensor(std))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of what it computes with; of the statistics where there are no weights."""
+        return next((weight.dtype for weight in self.parameters()), self.latent_mean.dtype)
+
     @abstractmethod
     def posterior(self, pixels: Float[Tensor, "b 3 t h w"], memory: Memory | None = None) -> Posterior:
         """The posterior of a clip, or of the next chunk of a stream when given its memory."""
@@ -139,11 +144,11 @@ class VideoCodec(nn.Module, ABC):
             InputError: a frame count that is not 1 + stride_t * n, or a size the stride does not divide.
         """
         self.check_pixels(*pixels.shape[2:])
-        return self.normalise(self.posterior(pixels).mean)
+        return self.normalise(self.posterior(pixels.to(self.dtype)).mean)
 
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
         """Pixels in [-1, 1] from normalised latents."""
-        return self.reconstruct(self.denormalise(latents)).clamp(-1, 1)
+        return self.reconstruct(self.denormalise(latents).to(self.dtype)).clamp(-1, 1)
 
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b c t h w"]]:
         """`encode` chunk by chunk in memory that does not grow; any chunking gives the same latents.
@@ -156,7 +161,7 @@ class VideoCodec(nn.Module, ABC):
         for i, pixels in enumerate(chunks):
             t, h, w = pixels.shape[2:]
             self.check_pixels(t if i == 0 else t + 1, h, w)
-            yield self.normalise(self.posterior(pixels, memory).mean)
+            yield self.normalise(self.posterior(pixels.to(self.dtype), memory).mean)
 
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Float[Tensor, "b 3 t h w"]]:
         """`decode` chunk by chunk; chunks of any number of latent frames give the same pixels."""
@@ -164,4 +169,4 @@ class VideoCodec(nn.Module, ABC):
             chunks = [torch.cat(list(chunks), dim=2)]
         memory = Memory() if self.streams else None
         for latents in chunks:
-            yield self.reconstruct(self.denormalise(latents), memory).clamp(-1, 1)
+            yield self.reconstruct(self.denormalise(latents).to(self.dtype), memory).clamp(-1, 1)

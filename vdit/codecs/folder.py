@@ -11,10 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vdit.codecs.codec import VideoCodec
+from vdit.codecs.precision import with_weights
 from vdit.types import InputError
 from vdit.weights.described import build_described, description
 from vdit.weights.files import disk_refusal, load_weights, save_tensors, sync
+from vdit.weights.source import open_weights
 
 __all__ = [
     "DESCRIPTION",
@@ -63,8 +67,15 @@ def require_codec(folder: Path) -> None:
 
 
 def load_codec(folder: Path) -> VideoCodec:
-    """A codec from its folder, frozen and ready to use. Raises as `read_codec`."""
-    return read_codec(folder).requires_grad_(False).eval()
+    """A codec from its folder, frozen and ready to use; with weights of bfloat16 where all stand there so.
+
+    Raises:
+        InputError: as `read_codec`.
+    """
+    codec = read_codec(folder)
+    stored = open_weights(folder / WEIGHTS).entries()
+    half = all(stored[name].dtype == torch.bfloat16 for name, _ in codec.named_parameters())
+    return with_weights(codec, torch.bfloat16 if half else codec.dtype).requires_grad_(False).eval()
 
 
 def read_codec(folder: Path) -> VideoCodec:
@@ -83,7 +94,8 @@ def codec_fingerprint(folder: Path) -> str:
     """Changes whenever the codec in `folder` would give other latents."""
     described = json.loads((folder / DESCRIPTION).read_text())
     parts = json.dumps([described["class_path"], described["init_args"]], sort_keys=True).encode()
-    return hashlib.sha256(parts + (folder / WEIGHTS).read_bytes()).hexdigest()
+    with (folder / WEIGHTS).open("rb") as weights:
+        return hashlib.file_digest(weights, lambda: hashlib.sha256(parts)).hexdigest()
 
 
 def copy_codec(source: Path, target: Path) -> None:

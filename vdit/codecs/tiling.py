@@ -29,6 +29,16 @@ class Pieces:
     columns: int
 
 
+def working_bytes(
+    codec: VideoCodec, size: tuple[int, int, int], piece: Pieces, batch: int, itemsize: int
+) -> int:
+    """What coding a piece of latents of `size` needs, of so many clips."""
+    whole = piece.frames == size[0]
+    t = 1 + codec.stride_t * (piece.frames - 1) if whole else codec.stride_t * piece.frames
+    values = codec.working_values(t, codec.stride_s * piece.rows, codec.stride_s * piece.columns)
+    return batch * itemsize * values
+
+
 def plan_pieces(
     codec: VideoCodec, size: tuple[int, int, int], batch: int, itemsize: int, limit: float, overlap: int
 ) -> Pieces:
@@ -48,9 +58,8 @@ def plan_pieces(
         InputError: not even the smallest piece fits.
     """
 
-    def need(frames: int, rows: int, columns: int) -> float:
-        t = 1 + codec.stride_t * (frames - 1) if frames == size[0] else codec.stride_t * frames
-        return batch * itemsize * codec.working_values(t, codec.stride_s * rows, codec.stride_s * columns)
+    def need(frames: int, rows: int, columns: int) -> int:
+        return working_bytes(codec, size, Pieces(frames, rows, columns), batch, itemsize)
 
     frames, rows, columns = size
     while need(frames, rows, columns) > limit:
@@ -70,11 +79,12 @@ def plan_pieces(
 
 
 class TiledCodec:
-    """A codec that codes in pieces.
+    """A codec that codes in pieces: fewer clips at once first, then fewer frames, then tiles.
 
     In time a codec that streams gives the same numbers in any pieces, up to rounding. In space tiles overlap,
     and where they do the result fades from one to the next: near, not equal, since a tile does not see
-    beyond its edge.
+    beyond its edge. Clips may lie on another device and be of another precision than the codec: each piece
+    is brought to it.
 
     Args:
         codec: the codec.
@@ -97,24 +107,58 @@ class TiledCodec:
         """Where the codec is."""
         return self.codec.latent_mean.device
 
+    def clips_at_once(self, t: int, h: int, w: int) -> int:
+        """Clips of t x h x w pixels that fit together, each in one piece; 1 where not even one does."""
+        return max(1, int(self.limit // (self.codec.dtype.itemsize * self.codec.working_values(t, h, w))))
+
     def pieces(self, size: tuple[int, int, int], like: Tensor) -> Pieces:
-        """What is coded at once of latents of `size`. Raises InputError as `plan_pieces`."""
-        return plan_pieces(self.codec, size, len(like), like.element_size(), self.limit, self.overlap)
+        """What is coded at once of latents of `size` and these clips. Raises InputError as `plan_pieces`."""
+        return self._planned(size, len(like))
+
+    def tiles(self, t: int, h: int, w: int) -> tuple[int, int] | None:
+        """Rows and columns of the tiles of clips of t x h x w pixels; None where frames are coded whole.
+
+        Raises:
+            InputError: pixels that do not fit the codec, or as `plan_pieces`.
+        """
+        size = self.codec.latent_size(t, h, w)
+        found = self._planned(size, 1)
+        return None if (found.rows, found.columns) == size[1:] else (found.rows, found.columns)
+
+    def gib_without_tiles(self, t: int, h: int, w: int) -> float:
+        """The memory from which frames of clips of t x h x w pixels are coded whole."""
+        size = self.codec.latent_size(t, h, w)
+        piece = Pieces(1 if self.codec.streams else size[0], *size[1:])
+        return working_bytes(self.codec, size, piece, 1, self.codec.dtype.itemsize) / 2**30
 
     def encode(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h w"]:
         """Normalised latents, as `VideoCodec.encode`. Raises InputError for sizes that do not fit."""
-        size = self.codec.latent_size(*pixels.shape[2:])
-        pieces, step = self.pieces(size, pixels), self.codec.stride_t
-        first, each = 1 + step * (pieces.frames - 1), step * pieces.frames
-        later = pixels[:, :, first:].split(each, dim=2) if first < pixels.shape[2] else ()
-        return self._whole([pixels[:, :, :first], *later], self._encoded, pieces, self.codec.stride_s, 1)
+        t, h, w = pixels.shape[2:]
+        size, step = self.codec.latent_size(t, h, w), self.codec.stride_t
+        found = []
+        for clips in pixels.split(self.clips_at_once(t, h, w)):
+            pieces = self.pieces(size, clips)
+            first, each = 1 + step * (pieces.frames - 1), step * pieces.frames
+            later = clips[:, :, first:].split(each, dim=2) if first < t else ()
+            chunks = [clips[:, :, :first], *later]
+            found.append(self._whole(chunks, self._encoded, pieces, self.codec.stride_s, 1))
+        return _joined(found)
 
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
         """Pixels in [-1, 1], as `VideoCodec.decode`."""
         t, h, w = latents.shape[2:]
-        pieces = self.pieces((t, h, w), latents)
-        chunks = latents.split(pieces.frames, dim=2)
-        return self._whole(chunks, self._decoded, pieces, 1, self.codec.stride_s)
+        codec = self.codec
+        at_once = self.clips_at_once(1 + codec.stride_t * (t - 1), codec.stride_s * h, codec.stride_s * w)
+        found = []
+        for clips in latents.split(at_once):
+            pieces = self.pieces((t, h, w), clips)
+            chunks = clips.split(pieces.frames, dim=2)
+            found.append(self._whole(chunks, self._decoded, pieces, 1, codec.stride_s))
+        return _joined(found)
+
+    def reconstruct(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 3 t h w"]:
+        """What comes back of clips: pixels in [-1, 1], in float32 on the CPU."""
+        return self.decode(self.encode(pixels)).float().cpu()
 
     def encode_stream(self, chunks: Iterable[Tensor], pieces: Pieces) -> Iterator[Float[Tensor, "b c t h w"]]:
         """`encode` chunk by chunk: 1 + stride_t * n frames first, stride_t * n each after.
@@ -128,10 +172,18 @@ class TiledCodec:
         yield from self._stream(chunks, self._decoded, pieces, 1, self.codec.stride_s)
 
     def _encoded(self, tile: Tensor, memory: Memory | None) -> Tensor:
-        return self.codec.normalise(self.codec.posterior(tile, memory).mean)
+        return self.codec.normalise(self.codec.posterior(self._brought(tile), memory).mean)
 
     def _decoded(self, tile: Tensor, memory: Memory | None) -> Tensor:
-        return self.codec.reconstruct(self.codec.denormalise(tile), memory).clamp(-1, 1)
+        raw = self._brought(self.codec.denormalise(tile.to(self.device)))
+        return self.codec.reconstruct(raw, memory).clamp(-1, 1)
+
+    def _brought(self, tile: Tensor) -> Tensor:
+        return tile.to(self.device, self.codec.dtype)
+
+    def _planned(self, size: tuple[int, int, int], clips: int) -> Pieces:
+        itemsize = self.codec.dtype.itemsize
+        return plan_pieces(self.codec, size, clips, itemsize, self.limit, self.overlap)
 
     def _memory(self) -> Memory | None:
         return Memory() if self.codec.streams else None
@@ -155,6 +207,11 @@ class TiledCodec:
                 memory = memories.setdefault(tile, self._memory())
                 mosaic.add(code(mosaic.cut(chunk, tile), memory), tile)
             yield mosaic.joined()
+
+
+def _joined(clips: Sequence[Tensor]) -> Tensor:
+    """Several clips as one batch, without a copy where they are one already."""
+    return clips[0] if len(clips) == 1 else torch.cat(list(clips))
 
 
 class Mosaic:

@@ -141,6 +141,7 @@ def _scored(
     """Sample and judge under a progress bar, writing every clip as it comes."""
     import torch
 
+    from vdit.codecs.tiling import TiledCodec
     from vdit.eval.asked import Asked
     from vdit.eval.world_score import score_world
     from vdit.progress import StageBars
@@ -156,6 +157,7 @@ def _scored(
     copies: list[Tensor] = []
     windows = Windows(options.length or sampler.sampling.frames, options.overlap)
     once, stride_t = sampler.sampling.frames, sampler.codec.stride_t
+    codec = TiledCodec(sampler.codec, sampler.sampling.memory)
     asked = Asked.of(source, options.give, windows.length, once, stride_t)
 
     def keep(index: int, pixels: "Tensor") -> None:
@@ -169,7 +171,7 @@ def _scored(
 
     @torch.inference_mode()
     def reconstruct(pixels: "Tensor") -> "Tensor":
-        copies.append(sampler.codec.decode(sampler.codec.encode(pixels.to(sampler.device))).float().cpu())
+        copies.append(codec.reconstruct(pixels))
         return copies[-1]
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":

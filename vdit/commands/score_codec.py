@@ -9,6 +9,7 @@ Writes scores.json, side-by-side mp4s (original left) and a contact sheet.
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from vdit.codecs.folder import load_codec
+    from vdit.codecs.precision import place_codec
     from vdit.codecs.tiling import TiledCodec
+    from vdit.data.order import spread
     from vdit.devices import available_device
     from vdit.eval.codec_score import score_codec
     from vdit.progress import StageBars
@@ -42,17 +45,19 @@ def main(arguments: Sequence[str]) -> int:
     from vdit.sample.video_file import write_video
 
     console, out = Console(), Path(options.out)
-    codec = load_codec(Path(options.codec)).to(available_device(options.device))
+    codec = place_codec(load_codec(Path(options.codec)), available_device(options.device))
     source = _source(options)
     codec.check_pixels(*source[0].pixels.shape[1:])
     perceptual = _perceptual(options, console)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[Tensor, str]] = []
+    on_sheet, number = spread(len(source), SHEET_CLIPS // 2, seed=0), count()
 
     def keep(clip: "Clip", again: "Tensor") -> None:
         beside = torch.cat([clip.pixels, again], dim=3)
         write_video(out / f"{clip.id.replace('/', '_')}.mp4", beside, clip.fps)
-        rows.extend([(clip.pixels, clip.id), (again, "reconstruction")])
+        if next(number) in on_sheet:
+            rows.extend([(clip.pixels, clip.id), (again, "reconstruction")])
 
     with StageBars(console) as bars:
 
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             bars.show("coding clips", len(source), len(source))
 
         score = score_codec(TiledCodec(codec, options.memory), clips(), perceptual, keep)
-    contact_sheet(rows[:SHEET_CLIPS], out / "sheet.png")
+    contact_sheet(rows, out / "sheet.png")
     _write(score, options, out)
     _print(score, console)
     console.print(f"{out / 'scores.json'}  {out / 'sheet.png'}", soft_wrap=True)

@@ -86,7 +86,7 @@ def load_model(path: Path, device: str = "auto") -> Opened:
         raise InputError(f"{path} holds no model: it has no {DESCRIPTION}; take one in with `vdit import`")
     task = build_flow(path / DESCRIPTION)
     task.denoiser.to(place)
-    task.codec.to(place)
+    task.place_codec(place)
     return Opened(task, path)
 
 
@@ -110,7 +110,7 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     if unexpected or set(missing) - buffers - task.borrowed:
         raise InputError(f"{checkpoint.average} does not fit the configuration of {path}: {missing[:5]}")
     task.denoiser.to(place)
-    task.codec.to(place)
+    task.place_codec(place)
     return Trained(task, path, config, checkpoint, folder)
 
 

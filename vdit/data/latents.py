@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vdit.data.stack import LatentClip, stack
+from vdit.devices import out_of_memory
 from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["MEMORY_BYTES", "Compute", "FeaturedSource", "LatentCache", "LatentSource"]
@@ -168,7 +169,8 @@ class LatentCache:
             memory_bytes: see `LatentSource`.
 
         Raises:
-            InputError: the disk is too small or full, the rows differ in shape, or are not finite.
+            InputError: the disk is too small or full, the rows differ in shape, or are not finite, or a clip
+                alone is too large for the memory that there is.
         """
         keys = {name: self._key(source.fingerprint, said) for name, (said, _) in wanted.items()}
         paths = {name: self.path(source.fingerprint, said) for name, (said, _) in wanted.items()}
@@ -230,15 +232,39 @@ def _computed(
         clips = [source[number] for number in range(start, min(start + batch, len(source)))]
         stacked, results = stack(clips), {}
         for name, compute in computes.items():
-            with torch.no_grad():
-                results[name] = compute(stacked).to("cpu", dtype).contiguous()
+            results[name] = _rows(name, compute, clips, stacked, dtype)
             for clip, one in zip(clips, results[name], strict=True):
                 if not torch.isfinite(one).all():
                     raise InputError(
-                        f"the codec gives latents of {clip.id} that are not finite in {dtype}; "
-                        f"encode and store in float32"
+                        f"encoding gives {name} of {clip.id} that are not finite in {dtype}: compute in "
+                        "float32 (codec_dtype) and store it so, or take the clip out of the data"
                     )
         yield clips, results
+
+
+def _rows(
+    name: str, compute: Compute, clips: list[Clip], stacked: ClipBatch, dtype: torch.dtype
+) -> Float[Tensor, "b *feature"]:
+    """What is made of clips; where memory does not suffice for all of them, of fewer at once.
+
+    Raises:
+        InputError: it does not suffice for one alone.
+    """
+    try:
+        with torch.no_grad():
+            return compute(stacked).to("cpu", dtype).contiguous()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if len(clips) == 1:  # told here, where the error no longer holds what was computed
+        shape = "x".join(map(str, clips[0].pixels.shape[1:]))
+        raise InputError(
+            f"there is too little memory to encode {clips[0].id}, of {shape} pixels ({told}): lower "
+            "sampling.memory (GiB), or give the device or the machine more"
+        )
+    halves = (clips[: len(clips) // 2], clips[len(clips) // 2 :])
+    return torch.cat([_rows(name, compute, half, stack(half), dtype) for half in halves])
 
 
 def _header(key: str, shape: tuple[int, ...], dtype: torch.dtype, text_bytes: int) -> bytes:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Int64
 
 from vdit.types import InputError
 
-__all__ = ["BatchOrder", "ClipOrder", "MixedOrder", "Position"]
+__all__ = ["BatchOrder", "ClipOrder", "MixedOrder", "Position", "spread"]
 
 _CYCLE = 100  # batches in which every part of a mixture has had its share
 
@@ -167,6 +168,26 @@ class MixedOrder:
         return Position(position.epoch + cycles, batch)
 
 
+def spread(clips: int, count: int, seed: int) -> tuple[int, ...]:
+    """Numbers of some clips that stand for all: one out of each of `count` equal parts of the row, in order.
+
+    Rows are often sorted, by folder or by name, so the first clips say little of the others. All clips, where
+    there are no more than `count`. A pure function of its arguments, the same for every process.
+
+    Args:
+        clips: how many there are.
+        count: how many are wanted.
+        seed: says which of its part each is.
+    """
+    if clips <= count:
+        return tuple(range(clips))
+    bounds = [number * clips // count for number in range(count + 1)]
+    return tuple(
+        start + _hashed(f"{seed} {number}") % (stop - start)
+        for number, (start, stop) in enumerate(pairwise(bounds))
+    )
+
+
 def _turns(shares: Sequence[float]) -> tuple[int, ...]:
     """Whose turn it is at each batch of a cycle: always of the one that is furthest behind its share."""
     had, turns = [0] * len(shares), []
@@ -185,8 +206,13 @@ def _permutation(clips: int, seed: int, epoch: int) -> Int64[np.ndarray, "clips"
     Clips are sorted by a hash of their number: SplitMix64 (Steele et al. 2014) from a key of seed and epoch.
     Library shuffles may change between versions, and a resumed run must not.
     """
-    key = int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "little")
+    key = _hashed(f"{seed} {epoch}")
     z = np.arange(1, clips + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+
+
+def _hashed(said: str) -> int:
+    """A number below 2^64, another for each text."""
+    return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "little")

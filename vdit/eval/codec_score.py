@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.eval.frechet import frechet_distance
-from vdit.eval.perceptual import PerceptualDistance
+from vdit.eval.perceptual import PerceptualDistance, mean_over_frames
 from vdit.eval.psnr import psnr
 from vdit.types import Clip
 
@@ -80,12 +81,13 @@ def score_codec(
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     for clip in clips:
         original = clip.pixels[None]
-        again = codec.decode(codec.encode(original.to(codec.device))).float().cpu()
+        again = codec.reconstruct(original)
+        measures: dict[str, Callable[[Tensor, Tensor], Tensor]]
         measures = {"psnr": psnr, "ssim": ssim, "flicker": flicker}
         if perceptual is not None:
-            measures["perceptual"] = perceptual
-            features[0].append(perceptual.features(original))
-            features[1].append(perceptual.features(again))
+            measures["perceptual"] = partial(mean_over_frames, perceptual)
+            features[0].append(mean_over_frames(perceptual.features, original))
+            features[1].append(mean_over_frames(perceptual.features, again))
         score.clips[clip.id] = {what: measure(again, original).item() for what, measure in measures.items()}
         keep(clip, again[0])
     if perceptual is not None and len(score.clips) > 1:

@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from vdit.types import InputError
 
-__all__ = ["PerceptualDistance", "ShiftTolerantLPIPS"]
+__all__ = ["PerceptualDistance", "ShiftTolerantLPIPS", "mean_over_frames"]
+
+PIXELS_AT_ONCE = 2**21
+"""Of frames that a judge looks at together: what a VGG keeps of them takes a few GiB."""
 
 # What the package imports and does not use here; torchvision has no build for every torch.
 _UNUSED = ("torchvision", "torchvision.models", "IPython", "torchsummary")
@@ -79,6 +82,21 @@ class ShiftTolerantLPIPS(PerceptualDistance):
         frames = rearrange(clips.float(), "b c t h w -> (b t) c h w")
         last = self.model.net(self.model.scaling_layer(frames))[-1]
         return reduce(last, "(b t) d h w -> b d", "mean", b=len(clips))
+
+
+def mean_over_frames(
+    judge: Callable[..., Float[Tensor, "b *d"]], *clips: Float[Tensor, "b 3 t h w"]
+) -> Float[Tensor, "b *d"]:
+    """What a judge that takes means over frames says of whole clips, from a part of their frames at a time.
+
+    Args:
+        judge: a `PerceptualDistance`, or its `features`.
+        clips: what it looks at, of one size.
+    """
+    b, _, t, h, w = clips[0].shape
+    parts = [clip.split(max(1, PIXELS_AT_ONCE // (b * h * w)), dim=2) for clip in clips]
+    means = [judge(*frames) * (frames[0].shape[2] / t) for frames in zip(*parts, strict=True)]
+    return torch.stack(means).sum(0)
 
 
 @contextmanager

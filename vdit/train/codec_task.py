@@ -7,12 +7,16 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import TRAINING, copy_codec, holds_codec, read_codec, save_codec
+from vdit.codecs.tiling import TiledCodec
 from vdit.data.mixture import parts_of
+from vdit.data.order import spread
 from vdit.data.stack import stack
+from vdit.eval.perceptual import mean_over_frames
 from vdit.eval.psnr import psnr
 from vdit.sample.sheet import contact_sheet
 from vdit.sample.video_file import write_video
@@ -25,7 +29,7 @@ from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import Clip, ClipBatch, ClipSource, InputError
+from vdit.types import ClipSource, InputError
 
 __all__ = ["CodecTask"]
 
@@ -45,6 +49,7 @@ class CodecTask(Task):
         lengths: frames that clips are cut to, and how often: `{1: 0.2, 9: 0.8}`. One frame is an image. Whole
             clips where it is None.
         adversary: a critic to train against; none where it is None.
+        memory: GiB that coding whole clips may take, about, where they are validated and statistics measured.
     """
 
     title = "codec"
@@ -55,12 +60,13 @@ class CodecTask(Task):
         loss: CodecLoss | None = None,
         lengths: dict[int, float] | None = None,
         adversary: Adversary | None = None,
+        memory: float = 8.0,
     ) -> None:
         self.start = Path(codec) if isinstance(codec, str) else None
         if isinstance(codec, VideoCodec):
             self.codec = codec
         self.loss = loss or CodecLoss()
-        self.lengths, self.adversary = Lengths(lengths or {}), adversary
+        self.lengths, self.adversary, self.memory = Lengths(lengths or {}), adversary, memory
 
     @cached_property
     def codec(self) -> VideoCodec:
@@ -87,7 +93,7 @@ class CodecTask(Task):
     def check(self, data: Data) -> None:
         for source in (*parts_of(data.train), *parts_of(data.held_out)):
             t, h, w = source[0].pixels.shape[1:]
-            self.codec.check_pixels(t, h, w)
+            self.coder.tiles(t, h, w)  # refuses sizes that do not fit, and too little memory
             for length in self.lengths.shares:
                 self.codec.check_pixels(length, h, w)
             for name, least in self.needs().items():
@@ -111,81 +117,90 @@ class CodecTask(Task):
             if session.engine.main:
                 copy_codec(self.start, session.folder.start)
         else:
-            batches = self.batches(session.data.train, PRIMING_CLIPS)
-            self.codec.prime(batch.pixels for batch in batches if batch.pixels is not None)
+            self.codec.prime(self.batches(session.data.train, PRIMING_CLIPS, session.seed))
         return Work(self.step, session.data.train)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
-        held_out, pace, steps = session.data.held_out, session.pace, session.steps
+        held_out, pace, steps, seed = session.data.held_out, session.pace, session.steps, session.seed
         return [
-            Validation(lambda: self.measure(held_out), journal, pace.validation, steps, session.console),
-            Samples(lambda path: self.draw(held_out, path), session),
+            Validation(
+                lambda: self.measure(held_out, seed), journal, pace.validation, steps, session.console
+            ),
+            Samples(lambda path: self.draw(held_out, path, seed), session),
             Export(lambda: self.export(session), steps),
         ]
 
-    def batches(self, source: ClipSource, clips: int) -> Iterator[ClipBatch]:
-        """The first `clips` clips of a source, of each part some, a few at a time, on the codec's device."""
-        device = next(self.codec.parameters()).device
+    @property
+    def coder(self) -> TiledCodec:
+        """The codec as it stands, within the memory that it may take."""
+        return TiledCodec(self.codec, self.memory)
+
+    def chosen(self, source: ClipSource, clips: int, seed: int) -> Iterator[tuple[ClipSource, Sequence[int]]]:
+        """About so many clips of a source, of each part its share, spread over all of it."""
         for part in parts_of(source):
-            last = min(len(part), -(-clips * len(part) // len(source)))
-            for start in range(0, last, CLIPS_AT_ONCE):
-                stop = min(start + CLIPS_AT_ONCE, last)
-                yield stack([part[i] for i in range(start, stop)]).to(device)
+            yield part, spread(len(part), -(-clips * len(part) // len(source)), seed)
+
+    def batches(self, source: ClipSource, clips: int, seed: int) -> Iterator[Float[Tensor, "b 3 t h w"]]:
+        """Pixels of chosen clips, as many at once as memory takes, on the codec's device."""
+        for part, numbers in self.chosen(source, clips, seed):
+            t, h, w = part[numbers[0]].pixels.shape[1:]
+            at_once = min(CLIPS_AT_ONCE, self.coder.clips_at_once(t, h, w))
+            for start in range(0, len(numbers), at_once):
+                pixels = stack([part[i] for i in numbers[start : start + at_once]]).pixels
+                assert pixels is not None  # a source gives pixels
+                yield pixels.to(self.coder.device)
 
     @torch.no_grad()
-    def measure(self, source: ClipSource) -> Mapping[str, float]:
+    def measure(self, source: ClipSource, seed: int) -> Mapping[str, float]:
         """Reconstruction PSNR of held-out clips, the mean and the worst clip, and how different they look."""
         decibels, looks = [], []
-        for batch in self.batches(source, VALIDATION_CLIPS):
-            assert batch.pixels is not None  # a source gives pixels
-            again = self.codec.reconstruct(self.codec.posterior(batch.pixels).mean).clamp(-1, 1)
-            decibels.append(psnr(again, batch.pixels))
+        for pixels in self.batches(source, VALIDATION_CLIPS, seed):
+            again = self.coder.decode(self.coder.encode(pixels))
+            decibels.append(psnr(again, pixels))
             if self.loss.perceptual is not None:
-                looks.append(self.loss.perceptual(again, batch.pixels))
+                looks.append(mean_over_frames(self.loss.perceptual, again, pixels))
         every = torch.cat(decibels)
         found = {"psnr": every.mean().item(), "psnr_worst": every.min().item()}
         return found | ({"perceptual": torch.cat(looks).mean().item()} if looks else {})
 
     @torch.no_grad()
-    def draw(self, source: ClipSource, folder: Path | None) -> None:
+    def draw(self, source: ClipSource, folder: Path | None, seed: int) -> None:
         """Originals above their reconstructions, as a contact sheet and as side-by-side clips."""
         if folder is None:
             return
-        clips: list[Clip] = [source[i] for i in range(min(SHOWN_CLIPS, len(source)))]
+        clips = [part[i] for part, numbers in self.chosen(source, SHOWN_CLIPS, seed) for i in numbers]
         rows = []
-        device = next(self.codec.parameters()).device
-        for clip in clips:
-            raw = self.codec.posterior(clip.pixels[None].to(device)).mean
-            again = self.codec.reconstruct(raw)[0].clamp(-1, 1).cpu()
+        for number, clip in enumerate(clips):  # parts of a mixture may have clips of one name
+            again = self.coder.reconstruct(clip.pixels[None])[0]
             rows += [(clip.pixels, clip.caption), (again, "reconstruction")]
             beside = torch.cat([clip.pixels, again], dim=3)
-            write_video(folder / f"{clip.id.replace('/', '_')}.mp4", beside, clip.fps)
+            write_video(folder / f"{number:02d}_{clip.id.replace('/', '_')}.mp4", beside, clip.fps)
         contact_sheet(rows, folder / "sheet.png")
 
     @torch.no_grad()
     def export(self, session: Session) -> None:
         """Write the codec's folder. A new codec's statistics are measured; one that went on keeps its own."""
         if self.start is None:
-            self.measure_latents(session.data.train)
+            self.measure_latents(session.data.train, session.seed)
         facts = {
             "trained": {
                 "steps": session.steps,
                 "seed": session.seed,
                 "clips": session.data.train.fingerprint,
             },
-            "held_out": dict(self.measure(session.data.held_out)),
+            "held_out": dict(self.measure(session.data.held_out, session.seed)),
         }
         if session.engine.main:
             save_codec(self.codec, session.folder.codec, facts)
             shutil.copyfile(session.folder.metrics, session.folder.codec / TRAINING)
         session.console.print(f"codec exported to {session.folder.codec}", soft_wrap=True)
 
-    def measure_latents(self, source: ClipSource) -> None:
+    def measure_latents(self, source: ClipSource, seed: int) -> None:
         """Set the mean and deviation of every latent channel, over training clips."""
+        codec = self.coder
         raw = [
-            rearrange(self.codec.posterior(batch.pixels).mean.cpu(), "b c t h w -> c (b t h w)")
-            for batch in self.batches(source, STATISTICS_CLIPS)
-            if batch.pixels is not None
+            rearrange(codec.codec.denormalise(codec.encode(pixels)).cpu(), "b c t h w -> c (b t h w)")
+            for pixels in self.batches(source, STATISTICS_CLIPS, seed)
         ]
         latents = torch.cat(raw, dim=1)
         self.codec.latent_mean.copy_(latents.mean(dim=1))

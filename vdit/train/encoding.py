@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from vdit.codecs.codec import VideoCodec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured
 from vdit.data.latents import FeaturedSource, LatentCache
@@ -19,15 +19,15 @@ from vdit.types import ClipBatch, ClipSource
 __all__ = ["encoded"]
 
 CLIPS_AT_ONCE = 16
+"""At most, where memory would let more be read and coded together."""
 
 
 def encoded(
     source: ClipSource,
-    codec: VideoCodec,
+    codec: TiledCodec,
     fingerprint: str,
     conditions: Sequence[Featured],
     cache: Path,
-    gib: float,
     session: Session,
     title: str,
 ) -> ItemSource:
@@ -35,28 +35,55 @@ def encoded(
 
     Args:
         source: the clips.
-        codec: on the device of the session.
-        fingerprint: of the codec.
+        codec: on the device of the session, within the memory that it may take.
+        fingerprint: of the codec; what is made in another precision, or in tiles, is kept beside it.
         conditions: those with features.
         cache: folder of latents.
-        gib: memory that coding may take, about.
         session: who computes.
         title: what people are told.
+
+    Raises:
+        InputError: too little memory for the smallest piece, or as `LatentCache.compute`.
     """
-    device, tiled = session.engine.device, TiledCodec(codec, gib)
+    t, h, w = source[0].pixels.shape[1:]
+    if codec.tiles(t, h, w) is not None:
+        session.console.print(told_of_tiles(codec, t, h, w))
+    device, made_as = session.engine.device, fingerprint + way(codec, t, h, w)
 
     def latents_of(batch: ClipBatch) -> Tensor:
         assert batch.pixels is not None  # clips have pixels
-        return codec.encode(batch.pixels.to(device))
+        return codec.encode(batch.pixels)
 
     def seen(condition: Featured, batch: ClipBatch) -> Tensor:
-        return condition.feature(batch.to(device), tiled)
+        return condition.feature(batch.to(device), codec)
 
-    wanted = {c.name: (fingerprint + c.fingerprint, partial(seen, c)) for c in conditions}
-    wanted = {"latents": (fingerprint, latents_of), **wanted}
+    wanted = {c.name: (made_as + c.fingerprint, partial(seen, c)) for c in conditions}
+    wanted = {"latents": (made_as, latents_of), **wanted}
+    at_once = min(CLIPS_AT_ONCE, session.clips, codec.clips_at_once(t, h, w))
     with StageBars(session.console) as bars:
-        at_once, told = min(CLIPS_AT_ONCE, session.clips), partial(bars.show, title)
-        mesh, meet = session.engine.mesh, session.engine.barrier
+        mesh, meet, told = session.engine.mesh, session.engine.barrier, partial(bars.show, title)
         made = compute_apart(LatentCache(cache), source, wanted, at_once, told, mesh.rank, mesh.world, meet)
     latents = made.pop("latents")
     return FeaturedSource(latents, made) if made else latents
+
+
+def way(codec: TiledCodec, t: int, h: int, w: int) -> str:
+    """What changes latents of t x h x w pixels beside the weights by more than rounding; "" is nothing.
+
+    Fewer clips or frames at once change rounding alone, so where there are no tiles memory does not count.
+    What conditions see of a clip is as large at most, and so in tiles only where the clip is.
+    """
+    precision, tiles = codec.codec.dtype, codec.tiles(t, h, w)
+    found = "" if precision == torch.float32 else f" {precision}"
+    return found if tiles is None else f"{found} in tiles of {tiles} that share {codec.overlap}"
+
+
+def told_of_tiles(codec: TiledCodec, t: int, h: int, w: int) -> str:
+    """What a person should know of latents that are made in tiles."""
+    rows, columns = codec.tiles(t, h, w) or (h, w)
+    side = codec.codec.stride_s
+    return (
+        f"clips of {h}x{w} pixels are encoded in tiles of {rows * side}x{columns * side}, near to what the "
+        f"codec gives of whole frames: sampling.memory of {codec.gib_without_tiles(t, h, w):.2f} GiB does "
+        "without"
+    )

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec, require_codec
+from vdit.codecs.precision import CodecDtype, place_codec
+from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, GivenFrames
 from vdit.data.loader import ItemSource
+from vdit.data.order import spread
 from vdit.data.stack import stack
 from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import SIGMAS, loss_by_sigma
@@ -57,6 +60,8 @@ class FlowTask(Task):
         conditions: what the model listens to besides: given frames, cameras.
         adapter: what is trained in place of the backbone's own weights; those, where it is None.
         sampling: settings of the clips drawn during training, and the defaults of sample.py.
+        codec_dtype: what the codec computes with; None is the precision of its weights (float32 instead of
+            bfloat16 on a device that has no such arithmetic).
     """
 
     title = "flow"
@@ -73,8 +78,10 @@ class FlowTask(Task):
         conditions: Sequence[Condition] = (),
         adapter: LoRA | None = None,
         sampling: Sampling | None = None,
+        codec_dtype: CodecDtype | None = None,
     ) -> None:
         self.codec_folder, self.cache = Path(codec), Path(cache)
+        self.codec_dtype: CodecDtype | None = codec_dtype
         self.sampling = sampling or Sampling()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
@@ -113,8 +120,9 @@ class FlowTask(Task):
                 f"{self.denoiser.backbone.text_width}: set its text_width to {self.text.width}"
             )
         for source in (data.train, data.held_out):
-            size = self.codec.latent_size(*source[0].pixels.shape[1:])
-            self.denoiser.backbone.check_shape(*size)
+            t, h, w = source[0].pixels.shape[1:]
+            self.denoiser.backbone.check_shape(*self.codec.latent_size(t, h, w))
+            TiledCodec(self.codec, self.sampling.memory).tiles(t, h, w)  # refuses too little memory
         self.sampler(self.sampling)
         for source in (data.train, data.held_out):
             for condition in self.denoiser.featured:
@@ -139,10 +147,14 @@ class FlowTask(Task):
             self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
         return Work(FlowStep(self.denoiser, self.objective), train)
 
+    def place_codec(self, device: torch.device) -> None:
+        """Move the codec to a device, to compute there with what it is told to."""
+        place_codec(self.codec, device, self.codec_dtype)
+
     @contextmanager
     def codec_at(self, device: torch.device) -> Iterator[None]:
         """The codec on a device while it is needed there: steps need the memory that it takes."""
-        self.codec.to(device)
+        self.place_codec(device)
         try:
             yield
         finally:
@@ -151,8 +163,8 @@ class FlowTask(Task):
     def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
         """Latents of a source and what the conditions see of it (see `vdit.train.encoding`)."""
         fingerprint, cache = codec_fingerprint(self.codec_folder), self.cache / "latents"
-        conditions, gib = self.denoiser.featured, self.sampling.memory
-        return encoded(source, self.codec, fingerprint, conditions, cache, gib, session, title)
+        codec = TiledCodec(self.codec, self.sampling.memory)
+        return encoded(source, codec, fingerprint, self.denoiser.featured, cache, session, title)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps
@@ -168,10 +180,10 @@ class FlowTask(Task):
         is given one that does not count.
         """
         mesh, at_once = session.engine.mesh, session.clips
-        clips = min(VALIDATION_CLIPS, len(self.held_out))
-        for start in range(0, clips, at_once * mesh.data_world):
+        chosen = spread(len(self.held_out), VALIDATION_CLIPS, session.seed)
+        for start in range(0, len(chosen), at_once * mesh.data_world):
             first = start + at_once * mesh.data_rank
-            own = range(first, min(first + at_once, clips))
+            own = chosen[first : first + at_once]
             batch = stack([self.held_out[i] for i in own or [0]])
             yield batch.to(session.engine.device), len(own)
 
@@ -201,10 +213,10 @@ class FlowTask(Task):
 
     def draw(self, session: Session, folder: Path | None) -> None:
         """Clips for held-out captions, always from the same noise, written where there is a folder."""
-        count = min(SHOWN_CLIPS, len(session.data.held_out))
-        prompts = [session.data.held_out.caption(i) for i in range(count)]
+        shown = spread(len(session.data.held_out), SHOWN_CLIPS, session.seed)
+        prompts, count = [session.data.held_out.caption(i) for i in shown], len(shown)
         state = torch.get_rng_state()
-        wish = self.wish([session.data.held_out[i] for i in range(count)])
+        wish = self.wish([session.data.held_out[i] for i in shown])
         sampler, pixels = self.sampler(self.sampling), []
         with self.codec_at(session.engine.device):
             for start in range(0, count, session.clips):
