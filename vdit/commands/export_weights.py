@@ -57,21 +57,25 @@ def _codec(source: Path, out: Path, layout: str) -> int:
 def _model(source: Path, out: Path, layout: str) -> int:
     from rich.console import Console
 
-    from vdit.commands.trained import own_sampling, trained_weights
+    from vdit.commands.trained import own_sampling
+    from vdit.commands.trained_weights import trained_weights
     from vdit.progress import StageBars
     from vdit.releases.give_out import give_out
     from vdit.releases.pipeline import Steps
 
     sampling = own_sampling(source)
-    model, trained = trained_weights(source)
+    model = trained_weights(source)
     with StageBars(Console()) as bars:
 
         def show(part: str, done: int, total: int) -> None:
             bars.show(f"writing {part}", done, total)
 
-        notes = give_out(model, out, layout, Steps(sampling.solver, sampling.shift), show, trained)
+        steps = Steps(sampling.solver, sampling.shift)
+        notes = give_out(model.folder, out, layout, steps, show, model.weights)
     for note in notes:
         print(note)
+    if model.weights:
+        print(f"trained: {', '.join(model.weights)}; all else as in {model.folder}")
     print(f"{out}")
     return 0
 

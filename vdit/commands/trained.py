@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vdit.adapters.lora import LoRA, merged
 from vdit.config import Parsed, build_flow, build_part, load_run
 from vdit.devices import available_device
 from vdit.releases.take_in import DESCRIPTION
@@ -15,11 +14,9 @@ from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data
 from vdit.types import InputError
 from vdit.weights.files import read_tensors
-from vdit.weights.foreign import only_prefix
-from vdit.weights.source import WeightSource, open_weights
 from vdit.yaml_file import read_yaml
 
-__all__ = ["Opened", "Trained", "load_model", "load_trained", "own_sampling", "trained_weights"]
+__all__ = ["Opened", "Trained", "load_model", "load_trained", "own_sampling", "saved_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     """
     place = available_device(device)
     folder = RunFolder(path).require()
-    checkpoint = _chosen(Checkpoints(folder.checkpoints, keep=1).all(), path, step)
+    checkpoint = saved_checkpoint(folder, step)
     config = load_run(folder.config)
     task = build_part(config, "task")
     if not isinstance(task, FlowTask):
@@ -112,44 +109,6 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     task.denoiser.to(place)
     task.place_codec(place)
     return Trained(task, path, config, checkpoint, folder)
-
-
-def trained_weights(path: Path) -> tuple[Path, dict[str, WeightSource]]:
-    """The model behind a folder, and the weights that a run gave some of its transformers, by role.
-
-    Raises:
-        InputError: the folder holds neither a model nor a run that began with one.
-    """
-    if (path / DESCRIPTION).is_file():
-        return path, {}
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise InputError(f"{path} holds no codec, no run and no model that was taken in")
-    checkpoint = _chosen(Checkpoints(folder.checkpoints, keep=1).all(), path, None)
-    checkpoint.verify()
-    settings = load_run(folder.config).values.task.init_args
-    if (backbone := settings.get("backbone")) is None:
-        raise InputError(f"{path} trained a codec: give its folder {folder.codec}")
-    one = {"backbone": ("backbone.", backbone)}
-    two = {role: (f"backbone.{role}.", backbone.init_args.get(role)) for role in ("high", "low")}
-    parts = two if all(part for _, part in two.values()) else one
-    folders = {role: part.init_args.get("folder") for role, (_, part) in parts.items()}
-    if not all(folders.values()):
-        raise InputError(f"{path} did not begin with a model that was taken in: its layout is `run`")
-    model = Path(next(iter(folders.values()))).parent
-    if not model.is_dir():
-        raise InputError(
-            f"the model that {path} began with is not in {model} any more: put it back, or a link to it"
-        )
-    average = open_weights(checkpoint.average)
-    weights = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}
-    if settings.adapter is None:
-        return model, weights
-    adapter = LoRA(**settings.adapter.as_dict())  # to build the task would read the model's weights
-    updates = {role: dict(source.tensors()) for role, source in weights.items()}
-    return model, {
-        role: merged(open_weights(Path(folders[role])), updates[role], adapter.scale) for role in weights
-    }
 
 
 def own_sampling(path: Path) -> Sampling:
@@ -167,11 +126,15 @@ def own_sampling(path: Path) -> Sampling:
     return Sampling() if sampling is None else Sampling(**sampling.as_dict())
 
 
-def _chosen(saved: list[Checkpoint], path: Path, step: int | None) -> Checkpoint:
+def saved_checkpoint(folder: RunFolder, step: int | None) -> Checkpoint:
+    """The last checkpoint of a run, or that of `step`. Raises InputError where there is none."""
+    saved = Checkpoints(folder.checkpoints, keep=1).all()
     if not saved:
-        raise InputError(f"{path} has no checkpoint yet: train it first")
+        raise InputError(f"{folder.path} has no checkpoint yet: train it first")
     for checkpoint in reversed(saved):
         if step in (None, checkpoint.step):
             return checkpoint
     steps = ", ".join(str(checkpoint.step) for checkpoint in saved)
-    raise InputError(f"{path} has no checkpoint of step {step}: it has {steps}; loop.keep says how many stay")
+    raise InputError(
+        f"{folder.path} has no checkpoint of step {step}: it has {steps}; loop.keep says how many stay"
+    )

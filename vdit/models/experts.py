@@ -12,7 +12,10 @@ from torch import Tensor
 from vdit.models.backbone import VideoBackbone
 from vdit.types import DenoiserInput, InputError
 
-__all__ = ["SigmaExperts"]
+__all__ = ["ROLES", "SigmaExperts"]
+
+ROLES = ("high", "low")
+"""What the two are called, in a model's folder too: for much noise, for little."""
 
 
 class SigmaExperts(VideoBackbone):

@@ -12,6 +12,7 @@ from torch import Tensor
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import load_codec
 from vdit.codecs.published import export_codec
+from vdit.models.experts import ROLES
 from vdit.models.published import keymap_of, written_config
 from vdit.models.wan.dit import WanDiT
 from vdit.releases.clip_file import CLIP_FILE, write_clip
@@ -57,7 +58,7 @@ class _Folder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.roles = [role for role in ("backbone", "high", "low") if (folder / role).is_dir()]
+        self.roles = [role for role in ("backbone", *ROLES) if (folder / role).is_dir()]
         if not self.roles or not (folder / "text").is_dir():
             raise InputError(f"{folder} holds no imported model: it has no backbone/ and text/")
         self.backbones = {role: self._backbone(role) for role in self.roles}
