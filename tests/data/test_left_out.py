@@ -47,7 +47,7 @@ def balanced(report: SourceReport) -> SourceReport:
 
 
 def below(folder: Path) -> int:
-    """Files under a folder and its links to folders, each folder once, by another walk than the tested one."""
+    """Files below a folder and its linked folders, each folder once, by another walk than the one tested."""
     count, seen = 0, set()
     for here, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(here)) in seen:

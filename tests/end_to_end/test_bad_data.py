@@ -1,8 +1,12 @@
 """What a user's own videos can do to a training."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+import yaml
 
 from vdit.commands.train import main as train
 from vdit.sample.video_file import write_video
@@ -62,3 +66,56 @@ def test_clips_that_do_not_fit_the_codec_are_refused(folder_config, command, tmp
     assert status == 2
     assert "6 frames do not fit this codec, which takes 1 + 2n: use 5 or 7" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def captioned(place: Path, tmp_path: Path, flow_config: Path) -> Callable[..., Path]:
+    """`captioned(*captions)`: a flow run's configuration on a folder, a caption or None for each."""
+
+    def write(*captions: str | None, **settings: object) -> Path:
+        videos = tmp_path / "videos"
+        for i, caption in enumerate(captions):
+            some_video(videos / f"{i}.mp4", i)
+            (videos / f"{i}.txt").unlink(missing_ok=True)
+            if caption is not None:
+                (videos / f"{i}.txt").write_text(caption)
+        values = yaml.safe_load(flow_config.read_text())
+        cut = {"frames": 5, "height": 16, "width": 16}
+        where = {"path": str(videos), "cut": cut}
+        values["data"]["train"] = {"class_path": "vdit.data.folder.FolderSource", "init_args": where}
+        values["task"]["init_args"].update(settings)
+        values["task"]["init_args"]["text"]["init_args"]["max_tokens"] = 4
+        values["loop"] = {"steps": 1, "batch": 2}
+        config = tmp_path / "captioned.yaml"
+        config.write_text(yaml.safe_dump(values))
+        return config
+
+    return write
+
+
+def test_a_run_on_text_without_captions_is_refused(captioned, command, tmp_path: Path):
+    out = tmp_path / "run"
+    status, said = command(train, "--config", captioned(None, None, " \n"), "--out", out)
+    assert status == 2
+    assert "none of the 3 training clips has a caption" in said
+    assert not out.exists()
+    status, said = command(train, "--config", captioned(None, None, caption_drop=1.0), "--out", out)
+    assert status == 0, said
+
+
+def test_what_is_cut_and_missing_is_told_at_each_start(captioned, command, tmp_path: Path):
+    config, out = captioned("a red circle", None, "a small blue square moving left"), tmp_path / "run"
+    (tmp_path / "videos" / "notes.docx").touch()
+    for options in (["--dry-run"], []):  # the second finds all embeddings in the cache
+        status, said = command(train, "--config", config, "--out", out, *options)
+        assert status == 0, said
+        assert "training: 3 clips of 3 videos" in said
+        assert "6 files seen: 5 used, 0 skipped, 1 not understood" in said
+        assert "notes.docx: the ending .docx is not known" in said
+        assert "training: 1 of 3 clips have no caption" in said
+        assert "training: 1 captions, of 1 clips, are longer than the 4 tokens" in said
+        assert 'Not read: "moving left" of "a small blue square moving left' in said
+        assert (out / "left_out.json").exists() == (not options)
+    told = json.loads((out / "left_out.json").read_text())["training"]
+    assert told["sources"][0]["not_understood"] == [["notes.docx", "the ending .docx is not known"]]
+    assert [cut["left_out"] for cut in told["captions"]["cut"]] == ["moving left"]

@@ -110,6 +110,9 @@ class CodecTask(Task):
         found = {} if judge is None else {judge.name: judge.least}
         return found if adversary is None else {**found, "the critic": adversary.critic.least}
 
+    def captions(self, source: ClipSource) -> None:
+        return None
+
     def prepare(self, session: Session) -> Work:
         if self.loss.perceptual is not None:
             self.loss.perceptual.to(session.engine.device)

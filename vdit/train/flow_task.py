@@ -30,6 +30,7 @@ from vdit.sample.sheet import contact_sheet
 from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
+from vdit.train.captions import Captions, read_captions, refuse_no_captions
 from vdit.train.encoding import encoded
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
@@ -56,7 +57,7 @@ class FlowTask(Task):
         cache: folder for latents and text embeddings, shared by runs; both are addressed by content.
         levels: distribution of sigma in training.
         weight: what the loss at each sigma counts in training; every sigma alike where it is None.
-        caption_drop: probability of training a clip without its caption.
+        caption_drop: probability of training a clip without its caption; 1 trains without text.
         conditions: what the model listens to besides: given frames, cameras.
         adapter: what is trained in place of the backbone's own weights; those, where it is None.
         sampling: settings of the clips drawn during training, and the defaults of sample.py.
@@ -85,6 +86,7 @@ class FlowTask(Task):
         self.sampling = sampling or Sampling()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
+        self.caption_drop = caption_drop
         self.adapter = adapter
         if adapter is not None:
             self.borrowed = frozenset(f"backbone.{name}" for name in add_lora(backbone, adapter))
@@ -109,6 +111,7 @@ class FlowTask(Task):
         return Sampler(self.denoiser, self.codec, sampling)
 
     def check(self, data: Data) -> None:
+        refuse_no_captions(data.train, self.caption_drop)
         if self.codec.latent_channels != self.denoiser.backbone.latent_channels:
             raise InputError(
                 f"the codec in {self.codec_folder} has {self.codec.latent_channels} latent channels, the "
@@ -128,6 +131,9 @@ class FlowTask(Task):
             for condition in self.denoiser.featured:
                 if condition.asks != "frames":  # of these there are always enough
                     condition.check(stack([source[0]]))
+
+    def captions(self, source: ClipSource) -> Captions:
+        return read_captions(source, self.text)
 
     def prepare(self, session: Session) -> Work:
         if session.engine.main:

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from torch.optim import Optimizer
 
 from vdit.data.loader import BatchLoader
-from vdit.data.mixture import order_of, parts_of
+from vdit.data.mixture import order_of
 from vdit.data.order import BatchOrder
-from vdit.data.sources import VideoSource
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
@@ -20,6 +19,7 @@ from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
+from vdit.train.left_out import tell_left_out
 from vdit.train.lock import locked
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
@@ -106,7 +106,7 @@ def carry_out(
             console.print(f"{folder.path} is complete: {latest.step} steps done", soft_wrap=True)
             return None
         latest.require_state(checkpoints.writers)
-    tell_sources(session)
+    tell_left_out(session, task, dry)
     work = task.prepare(session)
     if latest is not None:
         latest.load(task.module, task.borrowed)
@@ -147,14 +147,6 @@ def chosen(checkpoints: Checkpoints, engine: Engine) -> Checkpoint | None:
     latest = checkpoints.latest() if engine.main else None
     step = int(engine.gathered(["-1" if latest is None else str(latest.step)])[0])
     return None if step < 0 else checkpoints.seen(step)
-
-
-def tell_sources(session: Session) -> None:
-    """Say what the clips of a run are, where they come from files."""
-    for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
-        for part in parts_of(source):
-            if isinstance(part, VideoSource):
-                session.console.print(f"{name}: {part.report}", markup=False)
 
 
 def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainState) -> list[Hook]:

@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "sessions.json"
 
     @property
+    def left_out(self) -> Path:
+        """What the last start did not use of files, rows and captions."""
+        return self.path / "left_out.json"
+
+    @property
     def spikes(self) -> Path:
         """What was seen where the loss leapt."""
         return self.path / "spikes"

@@ -9,6 +9,7 @@ from torch import nn
 
 from vdit.data.loader import ItemSource
 from vdit.parallel.engine import Engine
+from vdit.train.captions import Captions
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
 from vdit.train.run_folder import RunFolder
@@ -124,6 +125,10 @@ class Task(ABC):
     @abstractmethod
     def check(self, data: Data) -> None:
         """Refuse, before any heavy work, what cannot be trained. Raises InputError."""
+
+    @abstractmethod
+    def captions(self, source: ClipSource) -> Captions | None:
+        """What it reads of the captions of a source; None where it reads none."""
 
     @abstractmethod
     def prepare(self, session: Session) -> Work:
