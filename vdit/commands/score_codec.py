@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     console, out = Console(), Path(options.out)
     codec = place_codec(load_codec(Path(options.codec)), available_device(options.device))
     source = _source(options)
+    console.print(str(source.report), markup=False)
     codec.check_pixels(*source[0].pixels.shape[1:])
     perceptual = _perceptual(options, console)
     out.mkdir(parents=True, exist_ok=True)

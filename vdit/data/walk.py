@@ -7,7 +7,10 @@ from pathlib import Path
 
 from vdit.data.report import Reasons, printable
 
-__all__ = ["Walk", "walk"]
+__all__ = ["HIDDEN", "Walk", "walk"]
+
+HIDDEN = "hidden: its name begins with a dot"
+"""Why such files and folders are left out."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,7 @@ def _look_at(root: Path, name: str, one: os.DirEntry[str], found: _Found, folder
         return
     if one.name.startswith("."):
         # Archives made on macOS hold a `._a.mp4` beside each `a.mp4`, which is no video.
-        found.not_understood.append(
-            (_shown(f"{name}/" if is_folder else name), "hidden: its name begins with a dot")
-        )
+        found.not_understood.append((_shown(f"{name}/" if is_folder else name), HIDDEN))
     elif is_folder:
         (found.links if one.is_symlink() else folders).append(f"{name}/")
     elif not is_file:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from vdit.config import build_part
 from vdit.data.decode import ABSENT
 from vdit.data.mixture import parts_of
+from vdit.data.report import SourceReport, printable
 from vdit.data.sources import VideoSource
+from vdit.data.walk import HIDDEN
 from vdit.doctor.finding import Finding
 from vdit.doctor.launch import Launch
 from vdit.types import ClipSource, InputError
@@ -50,24 +52,30 @@ def _checked(name: str, source: ClipSource) -> Iterator[Finding]:
             yield Finding(name, "wrong", f"clip {index} of {len(source)} cannot be read: {error}", REMEDY)
             return
     if isinstance(source, VideoSource):
-        yield from _left_out(name, source.report.skipped)
+        yield from _left_out(name, source.report)
     frames, height, width = clip.pixels.shape[1:]
     yield Finding(
         name, "ok", f"{len(source)} clips of {frames} frames of {height}x{width}; first and last read"
     )
 
 
-def _left_out(name: str, skipped: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+def _left_out(name: str, report: SourceReport) -> Iterator[Finding]:
     """What a source goes without: files that are not there, and others, which may be meant so."""
-    absent = [file for file, reason in skipped if reason == ABSENT]
-    others = [f"{file}: {reason}" for file, reason in skipped if reason != ABSENT]
+    absent = [file for file, reason in report.skipped if reason == ABSENT]
+    others = [f"{file}: {reason}" for file, reason in report.skipped if reason != ABSENT]
+    unknown = [f"{file}: {reason}" for file, reason in report.not_understood if reason != HIDDEN]
     if absent:
         yield Finding(name, "wrong", f"named and not there: {_some(absent, ', ')}", REMEDY)
     if others:
         sentence = f"left out, because they give no clip: {_some(others, '; ')}"
         yield Finding(name, "warning", sentence, "mend them, or take them out of the data")
+    if unknown:
+        sentence = f"left out, because they are not understood: {_some(unknown, '; ')}"
+        yield Finding(
+            name, "warning", sentence, "rename them, or leave them as they are if they are no clips"
+        )
 
 
 def _some(texts: Sequence[str], between: str) -> str:
     more = f"{between}and {len(texts) - 3} more" if len(texts) > 3 else ""
-    return between.join(texts[:3]) + more
+    return between.join(map(printable, texts[:3])) + more
