@@ -1,19 +1,22 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from vdit.data.loader import BatchLoader
-from vdit.data.order import ClipOrder, Position
+from vdit.data.order import ClipOrder, MixedOrder, Position
+from vdit.data.unreadable import Unreadable
 from vdit.types import Clip, ClipBatch, InputError
+from vdit.weights.files import DiskError
 
 
 class Numbers:
-    """Clips that show their own number; notes who asked for them, and fails at `bad`."""
+    """Clips that show their own number; notes who asked for them, and fails at those that are `bad`."""
 
-    def __init__(self, count: int, bad: int | None = None, odd: int | None = None):
+    def __init__(self, count: int, bad: Sequence[int] = (), odd: int | None = None):
         self.count, self.bad, self.odd = count, bad, odd
         self.asked: list[int] = []
         self.cores: set[int] = set()
@@ -28,7 +31,7 @@ class Numbers:
         self.cores.add(torch.get_num_threads())
         self.threads.add(threading.current_thread().name)
         time.sleep(0.002 * (index % 3))
-        if index == self.bad:
+        if index in self.bad:
             raise InputError(f"clip {index} is bad")
         return Clip(
             str(index), torch.full((3, 2, 4, 4 + (index == self.odd)), float(index)), 8.0, f"number {index}"
@@ -105,36 +108,93 @@ def test_prefetch_is_bounded():
         assert len(source.asked) == 4 * 4  # the batch given, and three ahead
 
 
-def test_an_error_arrives_with_its_batch_and_stays_there():
+def test_a_clip_that_cannot_be_read_is_replaced_by_the_rule():
+    """By the clip that the epoch has a batch later, from then on, and told once with its batch."""
     order = ClipOrder(8, 2, 2)
     bad = order.global_batch(order.position(2))[1]
-    with BatchLoader(Numbers(8, bad=bad), order, prefetch=3) as loader:
+    stands = next(order.instead(order.position(2), 1))
+    assert stands == order.global_batch(order.position(3))[1]
+    source = Numbers(8, bad=[bad])
+    with BatchLoader(source, order, prefetch=3, name_of="number {}".format) as loader:
         take(loader, 2)
+        assert loader.met() == []
+        batch = next(loader)
+        assert batch.ids[1] == str(stands)
+        [met] = loader.met()
+        assert met == Unreadable(bad, f"number {bad}", f"clip {bad} is bad", order.position(2))
+        assert loader.position == order.position(3)
+        rest = names(take(loader, 20))
+        assert loader.met() == []
+    assert str(bad) not in {name for batch in rest for name in batch}
+    assert source.asked.count(bad) <= 2  # once more by a thread that was ahead
+
+
+@pytest.mark.parametrize("bad", [[3], [1, 4, 6]])
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_what_replaces_a_clip_is_the_same_for_any_ranks_and_after_a_resume(bad: list[int], start: int):
+    def seen(rank: int, world: int, first: int = 0, known: Sequence[Unreadable] = ()) -> list:
+        order = ClipOrder(9, 4, 4, rank, world)
+        with BatchLoader(Numbers(9, bad=bad), order, prefetch=2) as loader:
+            loader.do_without(known)
+            loader.seek(order.position(first))
+            return [(next(loader).ids, *loader.met()) for _ in range(8 - first)]
+
+    whole = seen(0, 1)
+    assert len({met.clip for _, *each in whole for met in each}) == len(bad)
+    apart = [seen(rank, 2) for rank in range(2)]
+    assert [a[0] + b[0] for a, b in zip(*apart, strict=True)] == [ids for ids, *_ in whole]
+    known = [met for _, *each in whole for met in each]
+    assert [ids for ids, *_ in seen(0, 1, start)] == [ids for ids, *_ in whole[start:]]
+    assert seen(0, 1, start, known) == [(ids,) for ids, *_ in whole[start:]]
+
+
+def test_a_clip_that_was_mended_stays_out_from_where_it_was_met_and_counts_before():
+    order = ClipOrder(6, 0, 2)
+    met = Unreadable(order.global_batch(order.position(1))[0], "", "", order.position(4))
+    with BatchLoader(Numbers(6), order) as loader:
+        loader.do_without([met])
+        ids = names(take(loader, 12))
+    assert str(met.clip) in ids[1]
+    assert not any(str(met.clip) in batch for batch in ids[4:])
+
+
+def test_clips_of_a_mixture_are_replaced_by_their_like():
+    order = MixedOrder([ClipOrder(4, 0, 2), ClipOrder(5, 0, 2)], [1, 1])
+    with BatchLoader(Numbers(9, bad=[0, 5]), order) as loader:
+        for batch in take(loader, 30):
+            assert len({int(name) < 4 for name in batch.ids}) == 1
+            assert not {"0", "5"} & {*batch.ids}
+
+
+def test_where_nothing_can_be_read_the_batch_is_refused_and_stays_there():
+    order = ClipOrder(50, 2, 2)
+    last = order.global_batch(order.position(1))
+    good = order.global_batch(order.position(0))
+    source = Numbers(50, bad=[number for number in range(50) if number not in good])
+    with BatchLoader(source, order, workers=1, prefetch=1) as loader:
+        next(loader)
         for _ in range(2):
-            with pytest.raises(InputError, match=f"clip {bad} is bad"):
+            with pytest.raises(InputError, match=f"in the place of clip {last[0]}, .* clip {last[0]} is bad"):
                 next(loader)
-            assert loader.position == order.position(2)
-        loader.seek(order.after(loader.position))  # a caller may go on behind it
-        assert len(next(loader)) == 2
+            assert loader.position == order.position(1)
+    assert len(set(source.asked)) < 50  # a disk that is gone is not asked for all of its clips
 
 
-def test_threads_end():
-    assert clip_threads() == []
-    with pytest.raises(InputError), BatchLoader(Numbers(6, bad=3), ClipOrder(6, 0, 6), workers=3) as loader:
+def test_a_clip_that_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch):
+    order, answers = ClipOrder(6, 0, 1), threading.Event()
+    late = order.global_batch(order.position(1))[0]
+
+    class Silent(Numbers):
+        def __getitem__(self, index: int) -> Clip:
+            if index == late:
+                answers.wait()
+            return super().__getitem__(index)
+
+    loader = BatchLoader(Silent(6), order, workers=1, patience=0.3)
+    next(loader)
+    with pytest.raises(DiskError, match=rf"clip {late} could not be read within 0.3 s"):
         next(loader)
-    for thread in clip_threads():  # after an error they are not waited for
-        thread.join(10)
-    assert clip_threads() == []
-    with BatchLoader(Numbers(6), ClipOrder(6, 0, 6), workers=3) as loader:
-        next(loader)
-    assert clip_threads() == []
-    loader = BatchLoader(Numbers(6), ClipOrder(6, 0, 2), workers=3)
-    first = names(take(loader, 2))
-    assert len(clip_threads()) == 3
-    loader.close()
-    loader.close()
-    assert clip_threads() == []
-    assert names(take(loader, 1)) not in (first[:1], first[1:])  # it goes on behind what was given
+    answers.set()
     loader.close()
 
 

@@ -5,7 +5,8 @@
 
 The same command continues a run that was interrupted. Every key of the configuration is an option. --dry-run
 does everything but the steps: it builds, encodes what is not yet in the cache, and reads the last checkpoint
-and a first batch; the folder of the run stays as it is.
+and a first batch; the folder of the run stays as it is. --accept-changed-data goes on with clips that are not
+those the run has learnt from so far: without it they are named and refused.
 """
 
 import os
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from vdit.commands.command import run_command
 from vdit.config import Parsed, Run, build_run, load_run, parse_run
 from vdit.parallel.launch import LOST, lost_peer, without_local_rank
+from vdit.train.run_clips import ACCEPT
 
 if TYPE_CHECKING:
     from vdit.parallel.engine import Engine
@@ -36,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         0 when done, 3 when a signal ended it early, 4 when a number was not finite, 5 when other processes
         were lost, or one stood still, or a disk failed.
     """
-    began, dry = time.time(), DRY in arguments
-    parsed = parse_run([word for word in without_local_rank(arguments) if word != DRY], __doc__ or "")
+    began, dry, accept = time.time(), DRY in arguments, ACCEPT in arguments
+    words = [word for word in without_local_rank(arguments) if word not in (DRY, ACCEPT)]
+    parsed = parse_run(words, __doc__ or "")
 
     from vdit.parallel.engine import Engine
 
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine(run.parallel)
 
     def work() -> int:
-        return _train(engine, run, parsed, dry, began)
+        return _train(engine, run, parsed, dry, accept, began)
 
     return work() if engine.mesh.world == 1 else run_among_others(work)
 
@@ -68,7 +71,7 @@ def run_among_others(work: Callable[[], int]) -> int:
     return status
 
 
-def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) -> int:
+def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, accept: bool, began: float) -> int:
     from rich.console import Console
 
     from vdit.train.finite import NonFinite
@@ -86,7 +89,7 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) 
         with TemporaryDirectory() as aside:
             if dry:
                 if engine.main:  # who alone makes it in a start; others would see the trial of its disk
-                    folder.check(parsed.text, recorded)
+                    folder.check(parsed.text, recorded, accept)
                 # Of a new run, what a task leaves in the folder goes with the rehearsal. The first process
                 # says which it is: others may not see the run, if their disk is another.
                 place = aside if recorded is None else run.out
@@ -94,7 +97,7 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, began: float) 
             clips = max(1, run.loop.batch // engine.mesh.data_world)
             steps, seed = run.loop.steps, run.seed
             session = Session(engine, folder, console, run.data, run.pace, steps, seed, clips, began)
-            stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry)
+            stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry, accept)
             engine.barrier()
         return engine.leave(3) if stopped else 0
     except NonFinite as error:

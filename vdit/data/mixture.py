@@ -72,9 +72,26 @@ def parts_of(source: ClipSource) -> list[ClipSource]:
     return [part.source for part in source.parts] if isinstance(source, Mixture) else [source]
 
 
-def order_of(source: ClipSource, seed: int, batch: int, rank: int = 0, world: int = 1) -> BatchOrder:
-    """The order in which training sees a source. Raises as `ClipOrder` and `MixedOrder`."""
-    orders = [ClipOrder(len(part), seed, batch, rank, world) for part in parts_of(source)]
+def order_of(
+    source: ClipSource,
+    seed: int,
+    batch: int,
+    rank: int = 0,
+    world: int = 1,
+    counts: Sequence[int] | None = None,
+) -> BatchOrder:
+    """The order in which training sees a source. Raises as `ClipOrder` and `MixedOrder`.
+
+    Args:
+        source: the clips.
+        seed: of the order.
+        batch: clips in a global batch.
+        rank: this process, among those that see different clips.
+        world: how many these are.
+        counts: clips of each part, where the order counts others than the source has today.
+    """
+    counts = counts or [len(part) for part in parts_of(source)]
+    orders = [ClipOrder(count, seed, batch, rank, world) for count in counts]
     return (
         MixedOrder(orders, [part.share for part in source.parts])
         if isinstance(source, Mixture)

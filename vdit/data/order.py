@@ -1,7 +1,7 @@
 """Which clips stand in which batch: a pure function of (seed, epoch), cut into batches, cut into ranks."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,7 +17,7 @@ __all__ = ["BatchOrder", "ClipOrder", "MixedOrder", "Position", "spread"]
 _CYCLE = 100  # batches in which every part of a mixture has had its share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Position:
     """A batch, named by the epoch in which its first clip stands and its number among those of that epoch."""
 
@@ -43,6 +43,14 @@ class BatchOrder(Protocol):
 
     def local_batch(self, position: Position) -> tuple[int, ...]:
         """Clip numbers of this rank at `position`."""
+        ...
+
+    def instead(self, position: Position, place: int) -> Iterator[int]:
+        """Clip numbers, of one shape with that at a place of `local_batch`, that may stand there for it.
+
+        All others of its source, once each: the one that the same epoch has a batch later, then those behind
+        it, around. They depend on nothing but seed, epoch and the place in the global batch.
+        """
         ...
 
     def after(self, position: Position) -> Position:
@@ -102,6 +110,14 @@ class ClipOrder:
         share = self.batch // self.world
         return self.global_batch(position)[self.rank * share : (self.rank + 1) * share]
 
+    def instead(self, position: Position, place: int) -> Iterator[int]:
+        """See `BatchOrder`."""
+        share = self.batch // self.world
+        epoch, index = divmod(self._number(position) * self.batch + self.rank * share + place, self.clips)
+        row = _permutation(self.clips, self.seed, epoch)
+        later = ((index + self.batch + further) % self.clips for further in range(self.clips))
+        return (int(row[other]) for other in later if other != index)
+
     def after(self, position: Position) -> Position:
         """The position of the next batch."""
         return self.position(self._number(position) + 1)
@@ -156,12 +172,21 @@ class MixedOrder:
         return self.parts[0].batch
 
     def local_batch(self, position: Position) -> tuple[int, ...]:
+        part, within, first = self._part(position)
+        return tuple(first + clip for clip in part.local_batch(within))
+
+    def instead(self, position: Position, place: int) -> Iterator[int]:
+        """See `BatchOrder`."""
+        part, within, first = self._part(position)
+        return (first + clip for clip in part.instead(within, place))
+
+    def _part(self, position: Position) -> tuple[ClipOrder, Position, int]:
+        """Whose turn it is, at which of its own positions, and how many clips stand before its own."""
         which = self.turns[position.batch_in_epoch]
         before = self.turns[: position.batch_in_epoch].count(which)
         part = self.parts[which]
-        clips = part.local_batch(part.position(position.epoch * self.turns.count(which) + before))
-        first = sum(other.clips for other in self.parts[:which])
-        return tuple(first + clip for clip in clips)
+        within = part.position(position.epoch * self.turns.count(which) + before)
+        return part, within, sum(other.clips for other in self.parts[:which])
 
     def after(self, position: Position) -> Position:
         cycles, batch = divmod(position.batch_in_epoch + 1, _CYCLE)

@@ -27,6 +27,7 @@ from vdit.data.decode import (
 )
 from vdit.data.entry import Entry, Offer
 from vdit.data.given import read_reference
+from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, printable
 from vdit.data.transforms import ResampleFps, ToUnitRange
 from vdit.types import Cameras, Clip, InputError
@@ -151,6 +152,19 @@ class VideoSource:
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without decoding it."""
         return self._videos[self._windows[index].video].entry.caption
+
+    def id(self, index: int) -> str:
+        """The id of clip `index`, without decoding it."""
+        return self._windows[index].id
+
+    def known(self) -> Iterator[KnownClip]:
+        """All clips, told by what they show and say: the same wherever the files lie, by whatever decoder."""
+        of = {number: _known(video) for number, video in enumerate(self._videos)}
+        for window in self._windows:
+            content, caption = of[window.video]
+            crop = window.id if self.cut.random_crop else ""  # whose place in the picture the id decides
+            shown = f"{content} {self._videos[window.video].ticks[window.start]} {crop}"
+            yield KnownClip(window.id, hashlib.sha256(shown.encode()).hexdigest()[:16], caption)
 
 
 def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Video:
@@ -296,6 +310,12 @@ def _fingerprint(videos: Sequence[_Video], windows: Sequence[_Window], cut: Clip
     for window in windows:
         digest.update(window.id.encode() + b"\n")
     return digest.hexdigest()
+
+
+def _known(video: _Video) -> tuple[str, str]:
+    """What the files of a video hold, and a digest of its caption."""
+    files = [video.content, *map(_content_hash, video.entry.beside())]
+    return " ".join(files), hashlib.sha256(video.entry.caption.encode()).hexdigest()[:16]
 
 
 def _content_hash(path: Path) -> str:

@@ -63,6 +63,10 @@ class Watchdog:
         """This process has come to a new place; where it is not watched it may stay as long as it likes."""
         self._place = Place(self._place.moment + 1, step, what, time.monotonic(), watched)
 
+    def now(self, what: str) -> None:
+        """This process has come to a new place in the same step."""
+        self.at(self._place.step, what)
+
     def __enter__(self) -> "Watchdog":
         self._over.clear()
         self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)

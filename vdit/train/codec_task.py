@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.data.mixture import parts_of
 from vdit.data.order import spread
 from vdit.data.stack import stack
+from vdit.data.unreadable import first_readable, readable
 from vdit.eval.perceptual import mean_over_frames
 from vdit.eval.psnr import psnr
 from vdit.sample.sheet import contact_sheet
@@ -92,14 +94,14 @@ class CodecTask(Task):
 
     def check(self, data: Data) -> None:
         for source in (*parts_of(data.train), *parts_of(data.held_out)):
-            t, h, w = source[0].pixels.shape[1:]
+            t, h, w = first_readable(source).pixels.shape[1:]
             self.coder.tiles(t, h, w)  # refuses sizes that do not fit, and too little memory
             for length in self.lengths.shares:
                 self.codec.check_pixels(length, h, w)
             for name, least in self.needs().items():
                 if min(h, w) < least:
                     raise InputError(f"{name} needs frames of {least}x{least} pixels, and clips have {h}x{w}")
-        longest = max(source[0].pixels.shape[1] for source in parts_of(data.train))
+        longest = max(first_readable(source).pixels.shape[1] for source in parts_of(data.train))
         asked = max(self.lengths.shares, default=1)
         if asked > longest:
             raise InputError(f"lengths has {asked} frames, but clips have {longest} at most")
@@ -144,14 +146,15 @@ class CodecTask(Task):
             yield part, spread(len(part), -(-clips * len(part) // len(source)), seed)
 
     def batches(self, source: ClipSource, clips: int, seed: int) -> Iterator[Float[Tensor, "b 3 t h w"]]:
-        """Pixels of chosen clips, as many at once as memory takes, on the codec's device."""
+        """Pixels of chosen clips that can be read, as many at once as memory takes, on the codec's device."""
         for part, numbers in self.chosen(source, clips, seed):
-            t, h, w = part[numbers[0]].pixels.shape[1:]
+            t, h, w = first_readable(part).pixels.shape[1:]
             at_once = min(CLIPS_AT_ONCE, self.coder.clips_at_once(t, h, w))
             for start in range(0, len(numbers), at_once):
-                pixels = stack([part[i] for i in numbers[start : start + at_once]]).pixels
-                assert pixels is not None  # a source gives pixels
-                yield pixels.to(self.coder.device)
+                if clips_now := list(readable(part, numbers[start : start + at_once])):
+                    pixels = stack(clips_now).pixels
+                    assert pixels is not None  # a source gives pixels
+                    yield pixels.to(self.coder.device)
 
     @torch.no_grad()
     def measure(self, source: ClipSource, seed: int) -> Mapping[str, float]:
@@ -171,7 +174,8 @@ class CodecTask(Task):
         """Originals above their reconstructions, as a contact sheet and as side-by-side clips."""
         if folder is None:
             return
-        clips = [part[i] for part, numbers in self.chosen(source, SHOWN_CLIPS, seed) for i in numbers]
+        chosen = self.chosen(source, SHOWN_CLIPS, seed)
+        clips = [clip for part, numbers in chosen for clip in readable(part, numbers)]
         rows = []
         for number, clip in enumerate(clips):  # parts of a mixture may have clips of one name
             again = self.coder.reconstruct(clip.pixels[None])[0]

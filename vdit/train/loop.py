@@ -2,6 +2,8 @@
 
     batch -> step -> backward -> (non-finite? stay) -> clip, optimise -> EMA -> hooks -> checkpoint
 
+Where there is no next batch, because clips cannot be read, the last step is saved before the run leaves.
+
 A checkpoint is copied during the next step, up to where it would change what is copied.
 
 No line waits for the device: what a step found is read when a row of metrics is due, and one step late where
@@ -22,11 +24,13 @@ from vdit.train.checkpoint import Checkpoints, Stuck
 from vdit.train.finite import FiniteWatch
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.optim import Optim, learning_rate, set_learning_rate
+from vdit.train.reading import Unread
 from vdit.train.requests import Requests, Wanted
 from vdit.train.state import Own, StepRecord, TrainState, step_draws
 from vdit.train.step import Step, StepOutput
 from vdit.train.stopwatch import Stopwatch
 from vdit.types import ClipBatch, InputError
+from vdit.weights.files import DiskError
 
 __all__ = ["Batches", "Loop", "fit"]
 
@@ -138,6 +142,7 @@ def fit(
 
     Raises:
         NonFinite: with the optimiser where it was before the step, naming the clips of the batch.
+        InputError, DiskError: clips cannot be read; the last step is saved.
     """
     finite, place = FiniteWatch(engine), engine.watchdog.at
     for hook in hooks:
@@ -148,7 +153,11 @@ def fit(
                 started = time.perf_counter()
                 rate = learning_rate(optim, state.step, loop.steps)
                 set_learning_rate(state.stepper.optimizer.param_groups, rate)
-                record = optimise(state, step, batches, engine, checkpoints, loop, seed, finite)
+                try:
+                    record = optimise(state, step, batches, engine, checkpoints, loop, seed, finite)
+                except Unread as unread:
+                    place(state.step, "saving", watched=False)
+                    raise saved_before(unread.error, state, finite, checkpoints) from None
                 state.ema.update(state.step)
                 state.step += 1
                 state.position = batches.state_dict()
@@ -174,6 +183,27 @@ def fit(
         for hook in hooks:
             hook.finish(state)
     return None
+
+
+def saved_before(
+    error: Exception, state: TrainState, finite: FiniteWatch, checkpoints: Checkpoints
+) -> Exception:
+    """What the next batch failed with, once the last step is saved; all ranks together."""
+    if not state.step:
+        return error
+    finite.require()
+    try:
+        checkpoints.save(state)
+        checkpoints.wait()
+        told = f"The run is saved after step {state.step}; the same command goes on from there"
+    except Stuck:
+        raise
+    except (InputError, DiskError) as unsaved:
+        told = str(unsaved)
+    if isinstance(error, InputError | DiskError):
+        return type(error)(f"{error}. {told}")
+    error.add_note(told)
+    return error
 
 
 def optimise(

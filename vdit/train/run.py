@@ -2,36 +2,42 @@
 
 import math
 import secrets
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from torch.optim import Optimizer
 
 from vdit.data.loader import BatchLoader
 from vdit.data.mixture import order_of
-from vdit.data.order import BatchOrder
+from vdit.data.order import Position
+from vdit.data.unreadable import Unreadable
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
 from vdit.train.checkpoint import Checkpoint, Checkpoints
+from vdit.train.claim import claim
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
 from vdit.train.left_out import tell_left_out
-from vdit.train.lock import locked
 from vdit.train.loop import Loop, fit
 from vdit.train.optim import Optim, build_optimizer
+from vdit.train.reading import Reader, Unread, UnreadableClips
+from vdit.train.run_clips import RunClips
 from vdit.train.run_folder import RunFolder
 from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
 from vdit.train.task import Session, Task, Work
-from vdit.types import ClipBatch, InputError
-from vdit.weights.files import DiskError
+from vdit.types import ClipBatch
 
 __all__ = ["train"]
+
+BEFORE_TIMEOUT = 0.8
+"""Of the time that a process may stand still, after which it does not wait for clips any longer: those that
+wait for it shall be there when it says so, and save with it."""
 
 
 def train(
@@ -42,12 +48,13 @@ def train(
     config: str,
     recorded: str | None = None,
     dry: bool = False,
+    accept: bool = False,
 ) -> str | None:
     """Train a task from its last checkpoint or from the start.
 
     What cannot be trained is refused before anything is written, encoded or trained. A `dry` run stops before
     the first step, with a first batch read and the folder as it was. `config` says all of the run, for its
-    folder; `recorded` is what the folder says already.
+    folder; `recorded` is what the folder says already. With `accept`, a run goes on with changed clips.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
@@ -56,36 +63,15 @@ def train(
         InputError: settings or clips that will not do, another run's folder, a damaged state, a full disk.
         NonFinite: a loss or gradient that is not a number.
     """
-    engine, folder = session.engine, session.folder
-    task.adopt(folder)
+    engine = session.engine
+    task.adopt(session.folder)
     task.check(session.data)
     engine.arrange(task.module)
     engine.require(optimizer := build_optimizer(task.module, optim))
-    rank, world = engine.mesh.data_rank, engine.mesh.data_world
-    order = order_of(session.data.train, session.seed, loop.batch, rank, world)
-    with ExitStack() as alone:
-        if not dry:
-            agreed(engine, lambda: begin(session, config, recorded, alone))
-        return carry_out(session, task, loop, optim, optimizer, order, dry)
-
-
-def begin(session: Session, config: str, recorded: str | None, alone: ExitStack) -> None:
-    """Make the folder this run's, which is left to others when `alone` is closed."""
-    session.folder.check(config, recorded)
-    alone.enter_context(locked(session.folder.path))
-    session.folder.claim(config, recorded)
-
-
-def agreed(engine: Engine, work: Callable[[], None]) -> None:
-    """Have the first process do something; what it refuses, all of them refuse in the same words."""
-    refused: list[str] = []
-    if engine.main:
-        try:
-            work()
-        except (InputError, DiskError) as error:
-            refused = [type(error).__name__, str(error)]
-    if told := engine.gathered(refused):
-        raise (DiskError if told[0] == DiskError.__name__ else InputError)(told[1])
+    order_of(session.data.train, session.seed, loop.batch, world=engine.mesh.data_world)  # refuses a batch
+    with ExitStack() as held:
+        clips = claim(session, config, recorded, accept, dry, held)
+        return carry_out(session, task, loop, optim, optimizer, clips, dry)
 
 
 def carry_out(
@@ -94,10 +80,10 @@ def carry_out(
     loop: Loop,
     optim: Optim,
     optimizer: Optimizer,
-    order: BatchOrder,
+    clips: RunClips,
     dry: bool,
 ) -> str | None:
-    """Train what is checked, in a folder that is ours; see `train`."""
+    """Train what is checked, on clips that are known, in a folder that is ours; see `train`."""
     engine, folder, console = session.engine, session.folder, session.console
     checkpoints = checkpoints_of(folder, engine, loop)
     latest = chosen(checkpoints, engine)
@@ -112,14 +98,16 @@ def carry_out(
         latest.load(task.module, task.borrowed)
     stepper = engine.setup(task.module, optimizer, optim.clip_norm)
     average = EMA(stepper.weights, loop.ema, loop.averages_every)
-    with BatchLoader(work.items, order, workers=session.data.workers) as batches:
+    unreadable = unreadable_of_run(session, work, clips, writes=engine.main and not dry)
+    with loader_of(session, work, loop, clips) as ahead:
+        batches = Reader(ahead, engine, unreadable, partial(console.print, markup=False, soft_wrap=True))
         state = TrainState(task.module, stepper, average, batches.state_dict(), borrowed=task.borrowed)
         if latest is not None:
             latest.restore(state)
-            batches.load_state_dict(state.position)
+            ahead.load_state_dict(clips.position(state.position))
             console.print(f"continuing {folder.path} after step {state.step}", soft_wrap=True)
         if dry:
-            console.print(f"dry run: {told(next(batches))}; all is ready for step {state.step + 1}")
+            console.print(f"dry run: {told(first_of(batches))}; all is ready for step {state.step + 1}")
             return None
         console.print(f"training a {task.title} of {size_of(stepper.weights)} on {len(work.items)} clips")
         hooks = hooks_of(session, task, work, loop, state)
@@ -127,6 +115,38 @@ def carry_out(
     if stopped:
         console.print(f"stopped by {stopped} after step {state.step}; the same command goes on from there")
     return stopped
+
+
+def loader_of(session: Session, work: Work, loop: Loop, clips: RunClips) -> BatchLoader:
+    """Batches of this process, by the numbers of the run."""
+    mesh, source, workers = session.engine.mesh, session.data.train, session.data.workers
+    rank, world = mesh.data_rank, mesh.data_world
+    order = order_of(source, session.seed, loop.batch, rank, world, clips.counts)
+    patience = BEFORE_TIMEOUT * session.engine.parallel.timeout
+    items, name_of = clips.placed(work.items), partial(clips.name, source)
+    return BatchLoader(items, order, workers=workers, name_of=name_of, patience=patience)
+
+
+def unreadable_of_run(session: Session, work: Work, clips: RunClips, writes: bool) -> UnreadableClips:
+    """What the run does without, so far. Raises InputError where that is too much."""
+    file, share = session.folder.unreadable, session.data.max_unreadable
+    found = UnreadableClips(file, clips.unreadable, sum(clips.counts), share, writes)
+    numbers = clips.numbers(work.missing)
+    missing = {numbers[clip]: why for clip, why in work.missing.items()}
+    names = partial(clips.name, session.data.train)
+    found.add(Unreadable(clip, names(clip), why, Position()) for clip, why in missing.items())
+    if found.known:
+        session.console.print(found.said, markup=False, soft_wrap=True)
+    found.require_few()
+    return found
+
+
+def first_of(batches: Reader) -> ClipBatch:
+    """The next batch. Raises what it failed with."""
+    try:
+        return next(batches)
+    except Unread as unread:
+        raise unread.error from None
 
 
 def checkpoints_of(folder: RunFolder, engine: Engine, loop: Loop) -> Checkpoints:

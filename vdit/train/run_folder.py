@@ -24,6 +24,7 @@ CARRIED_OUT = (
     "parallel",
     "pace",
     "data.workers",
+    "data.max_unreadable",
     "loop.save_every",
     "loop.keep",
     "loop.keep_every",
@@ -31,6 +32,12 @@ CARRIED_OUT = (
     "loop.leap",
 )
 """What a configuration says of how a run is carried out, which what it learns does not depend on."""
+
+COPIED = ("task.init_args.codec", "task.init_args.cache")
+"""Folders that may be elsewhere by now: the run has a copy of one, and finds the other's files by content."""
+
+OF_FILES = ("vdit.data.folder.FolderSource", "vdit.data.listing.ListSource")
+"""Sources whose clips a record knows one by one: of their settings, only the cut decides what they are."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +89,31 @@ class RunFolder:
         return self.path / "left_out.json"
 
     @property
+    def clips(self) -> Path:
+        """Which clips the run counts."""
+        return self.path / "clips.jsonl"
+
+    @property
+    def unreadable(self) -> Path:
+        """Which of them it does without."""
+        return self.path / "unreadable.json"
+
+    @property
     def spikes(self) -> Path:
         """What was seen where the loss leapt."""
         return self.path / "spikes"
 
-    def check(self, config: str, recorded: str | None = None) -> str | None:
-        """Refuse what `claim` does, and leave nothing. The configuration that stands here, if one does."""
+    def check(self, config: str, recorded: str | None = None, accept: bool = False) -> str | None:
+        """Refuse what `claim` does, and leave nothing. The configuration that stands here, if one does.
+
+        With `accept`, any clips will do.
+        """
         if (error := writing_error(self.path)) is not None:
             raise disk_refusal(error, self.path, "Give another --out.")
         if self.config.is_file():
             theirs = recorded if recorded is not None else self.config.read_text()
-            was, now = _decisive(theirs), _decisive(config)
+            known = self.clips.is_file()
+            was, now = _decisive(theirs, known, accept), _decisive(config, known, accept)
             if was != now:
                 lines = difflib.unified_diff(
                     was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
@@ -107,7 +128,7 @@ class RunFolder:
             raise InputError(f"{self.path} is not empty and holds no run: give another --out")
         return None
 
-    def claim(self, config: str, recorded: str | None = None) -> bool:
+    def claim(self, config: str, recorded: str | None = None, accept: bool = False) -> bool:
         """Make this the folder of the run that `config` describes; true if it was so before.
 
         How a run is carried out (`CARRIED_OUT`) may change from one session to the next; the folder tells the
@@ -117,12 +138,13 @@ class RunFolder:
             config: the resolved configuration.
             recorded: the one that stands in the folder, where it must be told anew: settings that it does not
                 know because they came later have their defaults.
+            accept: whether any clips will do.
 
         Raises:
             InputError: it belongs to another configuration, and the message shows the difference; it holds
                 something else; the disk is full.
         """
-        theirs = self.check(config, recorded)
+        theirs = self.check(config, recorded, accept)
         if theirs is not None:
             if theirs != config:
                 self._write_config(config)
@@ -157,16 +179,34 @@ class RunFolder:
         return self
 
 
-def _decisive(config: str) -> str:
-    """A configuration without what may change while a run goes on."""
+def _decisive(config: str, known: bool, accept: bool) -> str:
+    """A configuration without what may change while a run goes on.
+
+    Args:
+        config: all of it.
+        known: whether a record says which clips the run has, wherever they lie.
+        accept: whether any clips will do.
+    """
     values = yaml.safe_load(config)
-    for name in CARRIED_OUT:
-        section, _, key = name.partition(".")
-        if not key:
-            values.pop(section, None)
-        elif isinstance(values.get(section), dict):
-            values[section].pop(key, None)
-    return yaml.safe_dump(values, sort_keys=False)
+    for name in (*CARRIED_OUT, *COPIED, *(["data"] if accept else [])):
+        *above, key = name.split(".")
+        table = values
+        for part in above:
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and (name not in COPIED or isinstance(table.get(key), str)):
+            table.pop(key, None)
+    return yaml.safe_dump(_without_places(values) if known else values, sort_keys=False)
+
+
+def _without_places(node: Any) -> Any:
+    """Settings in which sources of files say nothing but their cut."""
+    if isinstance(node, list):
+        return [_without_places(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("class_path") in OF_FILES:
+        return {"class_path": "files", "init_args": {"cut": node.get("init_args", {}).get("cut")}}
+    return {key: _without_places(value) for key, value in node.items()}
 
 
 def provenance() -> dict[str, Any]:

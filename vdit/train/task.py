@@ -1,8 +1,8 @@
 """What a run trains: the joint between the configuration and the loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from torch import nn
@@ -27,16 +27,23 @@ class Data:
         train: what it learns from.
         held_out: what it is measured on; never trained on.
         workers: threads that prepare batches.
+        max_unreadable: share of the clips that training may do without because they cannot be read; others
+            stand in their place. One clip may be, unless it is 0.
     """
 
     train: ClipSource
     held_out: ClipSource
     workers: int = 1
+    max_unreadable: float = 0.01
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise InputError(
                 f"data.workers is {self.workers}, but must be at least 1: a thread reads the clips"
+            )
+        if not 0 <= self.max_unreadable < 1:
+            raise InputError(
+                f"data.max_unreadable is {self.max_unreadable}, but must be a share of the clips, below 1"
             )
 
 
@@ -96,10 +103,12 @@ class Work:
     Attributes:
         step: what one step computes.
         items: what batches are made of, one for each training clip.
+        missing: why, by number, for clips that are known to be unreadable already.
     """
 
     step: Step
     items: ItemSource
+    missing: Mapping[int, str] = field(default_factory=dict)
 
 
 class Task(ABC):

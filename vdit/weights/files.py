@@ -18,6 +18,7 @@ from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
 __all__ = [
+    "PASSING",
     "TRIAL",
     "DiskError",
     "digest",

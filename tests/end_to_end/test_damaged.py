@@ -1,0 +1,131 @@
+"""Files that pass the scan and cannot be decoded, met while training; files that move, change and go."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_resume import final_weights, last_step
+
+from vdit.commands.train import main as train
+from vdit.eval.curves import read_rows
+from vdit.sample.video_file import write_video
+
+VIDEOS, BAD = 12, "07.mp4"
+
+
+def damage(file: Path) -> None:
+    """Overwrite the middle third of the pictures: header, index and first frame stay."""
+    content = bytearray(file.read_bytes())
+    start = content.find(b"mdat") + 4
+    third = (int.from_bytes(content[start - 8 : start - 4], "big") - 8) // 3
+    content[start + third : start + 2 * third] = bytes(third)
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of noise, which compresses into pictures of a size worth damaging."""
+    folder, noise = tmp_path_factory.mktemp("whole"), torch.Generator().manual_seed(0)
+    for number in range(VIDEOS):
+        write_video(folder / f"{number:02d}.mp4", torch.rand(3, 10, 32, 32, generator=noise) * 2 - 1, 8)
+        (folder / f"{number:02d}.txt").write_text(f"noise {number}")
+    return folder
+
+
+@pytest.fixture
+def videos(whole: Path, tmp_path: Path) -> Path:
+    """The same with a file that is damaged in the middle."""
+    shutil.copytree(whole, tmp_path / "videos")
+    damage(tmp_path / "videos" / BAD)
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def config(folder_config: Callable[[Path], Path], videos: Path) -> Path:
+    """Trains on 10 frames, 3 clips a step, and saves at the end alone."""
+    file = folder_config(videos)
+    values = yaml.safe_load(file.read_text())
+    values["data"]["train"]["init_args"]["cut"]["frames"] = 9
+    values["loop"] |= {"steps": 10, "batch": 3, "save_every": 0}
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def left_out(run: Path) -> dict[str, str]:
+    return {one["name"]: one["reason"] for one in json.loads((run / "unreadable.json").read_text())}
+
+
+@pytest.fixture
+def undisturbed(config: Path, command, tmp_path: Path) -> Path:
+    """The run that met the damaged file and went on."""
+    run = tmp_path / "undisturbed"
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 0, said
+    assert f"left out from here on: {BAD}@0: " in said
+    assert "1 of 12 clips are left out, and others stand in their place; data.max_unreadable allows 1" in said
+    assert left_out(run).keys() == {f"{BAD}@0"}
+    return run
+
+
+def test_a_run_that_may_do_without_no_clip_saves_and_goes_on_once_it_may(
+    undisturbed: Path, config: Path, command, tmp_path: Path
+):
+    run = tmp_path / "run"
+    strict = ["--data.max_unreadable", "0"]
+    status, said = command(train, "--config", config, "--out", run, *strict)
+    assert status == 2
+    assert f"1 of 12 clips cannot be read ({BAD}@0: " in said
+    assert "data.max_unreadable lets a run do without 0. Mend the files, or give a higher" in said
+    step = last_step(run)
+    assert 0 < step < 10
+    assert f"saved after step {step}; the same command goes on from there" in said
+    rows = read_rows(run / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, step + 1))
+    status, said = command(train, "--config", config, "--out", run, *strict)
+    assert status == 2
+    assert last_step(run) == step
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 0, said
+    assert final_weights(run) == final_weights(undisturbed)
+
+
+@pytest.mark.parametrize("then", ["removed", "verified", "mended"])
+def test_a_run_goes_on_as_it_was_whatever_becomes_of_a_file_that_it_does_without(
+    undisturbed: Path, config: Path, videos: Path, whole: Path, command, tmp_path: Path, then: str
+):
+    run, options = tmp_path / "run", ["--loop.save_every", "1", "--loop.keep", "9"]
+    status, said = command(train, "--config", config, "--out", run, *options)
+    assert status == 0, said
+    for step in (8, 9, 10):
+        shutil.rmtree(run / f"checkpoints/step_{step:08d}")
+    if then == "removed":
+        (videos / BAD).unlink()
+    elif then == "mended":
+        shutil.copyfile(whole / BAD, videos / BAD)
+    else:
+        options += ["--data.train.init_args.verify", "true"]
+    status, said = command(train, "--config", config, "--out", run, *options)
+    assert status == 0, said
+    assert "after step 7" in said
+    ended, alone = final_weights(run), final_weights(undisturbed)
+    for name in ("model.safetensors", "ema.safetensors", "losses"):
+        assert ended[name] == alone[name]
+
+
+def test_more_damaged_files_than_may_be_end_a_run_that_is_saved(
+    config: Path, videos: Path, command, tmp_path: Path
+):
+    damage(videos / "02.mp4")
+    (videos / "03.mp4").unlink()
+    run = tmp_path / "run"
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 2
+    assert "of 11 clips cannot be read" in said
+    assert f"saved after step {last_step(run)}" in said
+    status, said = command(train, "--config", config, "--out", run, "--data.max_unreadable", "0.2")
+    assert status == 0, said
+    assert left_out(run).keys() == {"02.mp4@0", f"{BAD}@0"}

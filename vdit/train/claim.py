@@ -1,0 +1,77 @@
+"""A folder becomes the folder of a run: locked, told which configuration, and asked which clips."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from vdit.parallel.engine import Engine
+from vdit.train.clip_record import Record
+from vdit.train.lock import locked
+from vdit.train.reading import UnreadableClips, read_unreadable
+from vdit.train.run_clips import RunClips, recognised
+from vdit.train.task import Session
+from vdit.types import InputError
+from vdit.weights.files import DiskError
+
+__all__ = ["claim"]
+
+
+def claim(
+    session: Session, config: str, recorded: str | None, accept: bool, dry: bool, held: ExitStack
+) -> RunClips:
+    """Make the folder this run's alone, until `held` is closed; the first process does, all are told.
+
+    Args:
+        session: of this process.
+        config: the resolved configuration.
+        recorded: the one that the folder has, as it is told today.
+        accept: whether clips that have changed will do.
+        dry: whether the folder stays as it is, and free for others.
+        held: what the run gives back at its end.
+
+    Raises:
+        InputError: a folder of another run, or one that is worked on; clips that have changed; processes that
+            do not see the same clips.
+        DiskError: the disk failed for a reason that may pass.
+    """
+    engine = session.engine
+    text = agreed(engine, lambda: _claim(session, config, recorded, accept, dry, held))
+    prints = engine.gathered([session.data.train.fingerprint])
+    if other := [rank for rank, said in enumerate(prints) if said != prints[0]]:
+        raise InputError(
+            f"rank {other[0]} sees other training clips than rank 0: give all processes the same files"
+        )
+    return RunClips.from_json(text)
+
+
+def agreed(engine: Engine, work: Callable[[], str]) -> str:
+    """What the first process makes of something, on all of them; what it refuses, all refuse in its words."""
+    told: list[str] = []
+    if engine.main:
+        try:
+            told = ["", work()]
+        except (InputError, DiskError) as error:
+            told = [type(error).__name__, str(error)]
+    refused, said = engine.gathered(told)
+    if refused:
+        raise (DiskError if refused == DiskError.__name__ else InputError)(said)
+    return said
+
+
+def _claim(
+    session: Session, config: str, recorded: str | None, accept: bool, dry: bool, held: ExitStack
+) -> str:
+    folder, data = session.folder, session.data
+    if not dry:
+        folder.check(config, recorded, accept)
+        held.enter_context(locked(folder.path))
+    record, unreadable = Record(folder.clips), read_unreadable(folder.unreadable)
+    found = recognised(record, data, unreadable, accept)
+    for line in found.changed:
+        session.console.print(f"changed: {line}", markup=False, soft_wrap=True)
+    if not dry:
+        folder.claim(config, recorded, accept)
+        if found.record is not None:
+            record.write(found.record)
+        if found.clips.unreadable != tuple(unreadable):
+            UnreadableClips(folder.unreadable, found.clips.unreadable, 0, 0).write()
+    return found.clips.to_json()
