@@ -74,6 +74,28 @@ def test_a_list_names_them_in_columns(folder: Path):
     assert ListSource(folder / "list.csv", CUT).fingerprint != before
 
 
+def test_poses_and_references_that_are_not_read_are_told(folder: Path):
+    said = json.loads((folder / "a.poses.json").read_text())
+    (folder / "a.poses.json").write_text(json.dumps({"c2w": [*said["c2w"], *said["c2w"][:3]]}))
+    (folder / "c.poses.txt").write_text("")
+    (folder / "A.Reference.png").write_bytes((folder / "a.reference.png").read_bytes())
+    source = FolderSource(folder, CUT)
+    assert len(source[0].references) == 3
+    assert ("a.mp4", "it has 9 frames and 12 poses: the last are unused") in source.report.remarks
+    assert source.report.not_understood == (("c.poses.txt", "poses of no video that is here"),)
+    (folder / "c.poses.txt").unlink()
+    (folder / "a.POSES.JSON").write_text((folder / "b.poses.json").read_text())
+    assert ("a.poses.json", "a.POSES.JSON has the poses of a.mp4") in FolderSource(folder, CUT).report.skipped
+
+
+def test_an_end_behind_the_last_frame_is_told(folder: Path):
+    (folder / "list.csv").write_text("video,end,caption\na.mp4,9,nan\nb.mp4,1,x\n")
+    assert ListSource(folder / "list.csv", CUT).report.remarks == (
+        ("a.mp4", "'end' is 9 s, behind its last frame at 1.12 s"),
+        ("a.mp4", "its caption is the word 'nan'"),
+    )
+
+
 def test_without_them_clips_have_none(folder: Path):
     for file in (*folder.glob("*.png"), *folder.glob("*.json")):
         file.unlink()

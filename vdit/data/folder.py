@@ -1,5 +1,6 @@
 """A folder of videos and images with a text file of the same name beside each: the format LoRA users have."""
 
+import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class FolderSource(VideoSource):
         """
         folder = Path(path)
         endings = " ".join(VIDEO_ENDINGS + IMAGE_ENDINGS)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"there is no folder {folder}; give a folder of videos ({endings})")
         offer = _offer(folder)
         if not offer.entries:

@@ -1,6 +1,7 @@
 """A list of videos with captions: one JSON object a line, or a CSV table with a header."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class ListSource(VideoSource):
         """
         listing = Path(path)
         endings = " ".join(LIST_ENDINGS)
-        if not listing.is_file():
+        if not os.path.isfile(listing):
             raise InputError(f"there is no list {listing}; give a file that ends in {endings}")
         if listing.suffix.lower() not in LIST_ENDINGS:
             raise InputError(

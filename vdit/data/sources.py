@@ -40,6 +40,9 @@ _SLOWEST = 0.9
 # Of the picture that is to be left by a crop, lest it is told.
 _LEFT = 2 / 3
 
+# What programs write where there is no value.
+_NO_WORDS = {"nan", "none", "null", "n/a", "<na>", "undefined"}
+
 _MEGABYTE = 1 << 20
 
 
@@ -288,6 +291,8 @@ def _remarks(videos: Sequence[_Video]) -> Iterator[tuple[str, str]]:
             )
         if entry.end is not None and entry.end > info.duration + 1 / info.fps:
             yield entry.name, f"'end' is {entry.end:g} s, behind its last frame at {info.duration:.2f} s"
+        if entry.caption.lower() in _NO_WORDS:
+            yield entry.name, f"its caption is the word {entry.caption!r}"
         same = (video.content, entry.caption, entry.start, entry.end)
         if same in first:
             yield entry.name, f"it is the same, with its caption, as {printable(first[same])}"

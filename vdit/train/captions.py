@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vdit.data.report import printable
 from vdit.text.encoder import TextEncoder
 from vdit.types import ClipSource, InputError
 
-__all__ = ["Captions", "read_captions", "refuse_no_captions"]
+__all__ = ["Captions", "captions_of", "read_captions", "refuse_no_captions"]
 
 _AT_ONCE = 10_000  # captions that are split into tokens
 _SHOWN = 5
@@ -82,9 +83,15 @@ def refuse_no_captions(source: ClipSource, dropout: float) -> None:
         )
 
 
+@lru_cache(maxsize=4)
+def captions_of(source: ClipSource) -> Counter[str]:
+    """How many clips have each caption, by their first clips; kept, for a world draws its scenes to tell."""
+    return Counter(source.caption(i) for i in range(len(source)))
+
+
 def read_captions(source: ClipSource, text: TextEncoder) -> Captions:
     """What `text` reads of the captions of a source; needs no weights, whatever is cached."""
-    clips = Counter(source.caption(i) for i in range(len(source)))
+    clips = captions_of(source)
     cut, unknown = [], ""
     captions = list(clips)
     try:

@@ -30,7 +30,7 @@ from vdit.sample.sheet import contact_sheet
 from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
-from vdit.train.captions import Captions, read_captions, refuse_no_captions
+from vdit.train.captions import Captions, captions_of, read_captions, refuse_no_captions
 from vdit.train.encoding import encoded
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
@@ -139,7 +139,7 @@ class FlowTask(Task):
         if session.engine.main:
             copy_codec(self.codec_folder, session.folder.codec)
         sources = (session.data.train, session.data.held_out)
-        captions = (source.caption(i) for source in sources for i in range(len(source)))
+        captions = (caption for source in sources for caption in captions_of(source))
         prompts = list(dict.fromkeys(("", self.sampling.negative, *captions)))
         mesh = session.engine.mesh
         with StageBars(session.console) as bars:
