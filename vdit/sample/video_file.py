@@ -21,6 +21,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vdit.sample.yuv import to_yuv420
 from vdit.types import InputError
 
 __all__ = ["AI_GENERATED", "read_metadata", "to_bytes", "write_video", "written_aside"]
@@ -59,8 +60,8 @@ def write_video(
 
     rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
     _check(pixels, rate, crf)
-    frames = _even(to_bytes(pixels))
-    _, height, width, _ = frames.shape
+    even = _even(pixels)
+    height, width = even.shape[2:]
     with written_aside(Path(path)) as aside:
         with av.open(str(aside), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             container.metadata.update(_tags(metadata or {}))
@@ -74,10 +75,8 @@ def write_video(
             stream.codec_context.color_range = ColorRange.MPEG
             stream.codec_context.color_primaries = ColorPrimaries.BT709
             stream.codec_context.color_trc = ColorTrc.BT709
-            for index, rgb in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
-                    format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-                )
+            for index, rgb in enumerate(even.unbind(1)):
+                frame = av.VideoFrame.from_ndarray(to_yuv420(rgb), format="yuv420p")
                 frame.pts = index
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
@@ -131,9 +130,9 @@ def to_bytes(pixels: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
     return rearrange(scaled, "c t h w -> t h w c").numpy()
 
 
-def _even(frames: UInt8[np.ndarray, "t h w c"]) -> UInt8[np.ndarray, "t h_even w_even c"]:
-    _, h, w, _ = frames.shape
-    return np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+def _even(pixels: Float[Tensor, "c t h w"]) -> Float[Tensor, "c t h_even w_even"]:
+    h, w = pixels.shape[2:]
+    return torch.nn.functional.pad(pixels, (0, w % 2, 0, h % 2), mode="replicate")
 
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:

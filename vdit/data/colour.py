@@ -1,0 +1,163 @@
+"""The colours of a decoder's frame as a player shows them: matrix, range, depth, transparency, brightness."""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from vdit.data.light import FULL, light_of
+from vdit.data.media import UnreadableVideo
+from vdit.types import InputError
+
+if TYPE_CHECKING:
+    from av.sidedata.sidedata import SideData
+    from av.video.frame import VideoFrame
+    from av.video.plane import VideoPlane
+
+__all__ = ["Colours", "Picture", "require_exact_av", "side_data"]
+
+Picture = list[UInt8[np.ndarray, "h w"]]
+"""Red, green and blue."""
+
+GREY = 128
+"""What transparent pixels lie on."""
+
+# FFmpeg's numbers of colour matrices (AVColorSpace): those that swscale has, by its names, and some others.
+_RGB, _UNMARKED = 0, 2
+_MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+_UNKNOWN_MATRICES = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    14: "ICtCp",
+    15: "that of Dolby Vision",
+}
+# AVColorTransferCharacteristic: values that are no picture before they are graded.
+_UNKNOWN_TRANSFERS = {8: "linear", 9: "logarithmic", 10: "logarithmic"}
+
+
+class Colours:
+    """Shows the colours of the frames of one file, one at a time."""
+
+    def __init__(self, path: Path):
+        """Of the file `path`, which messages name."""
+        from av.video.reformatter import VideoReformatter
+
+        self._path = path
+        self._reformatter = VideoReformatter()  # one for all: setting it up costs as much as a small frame
+
+    def show(self, frame: "VideoFrame", height: int, width: int) -> Picture:
+        """A frame in BT.709's red, green and blue, resized where it has another size.
+
+        Raises:
+            UnreadableVideo: its colours cannot be understood.
+        """
+        self._refuse(frame)
+        light = light_of(frame.color_trc, frame.color_primaries)
+        transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+        planes = self._planes(frame, height, width, deep=light is not None, alpha=transparent)
+        green, blue, red, *alpha = planes
+        rgb = [red, green, blue]
+        if light is not None:
+            rgb = list(light.show(np.stack(rgb)))
+            alpha = [(plane >> 8).astype(np.uint8) for plane in alpha]
+        return [_on_grey(plane, alpha[0]) for plane in rgb] if alpha else rgb
+
+    def _planes(
+        self, frame: "VideoFrame", height: int, width: int, deep: bool, alpha: bool
+    ) -> list[Shaped[np.ndarray, "h w"]]:
+        """Green, blue, red, and alpha: of 8 bits, or of 16 with white at `FULL`."""
+        from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+        # Exact arithmetic, and colours between their samples: the default is fast, and 1.2 levels too dark.
+        exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+        same = (height, width) == (frame.height, frame.width)
+        limited = _is_limited(frame)
+        shown = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            f"gbr{'ap' if alpha else 'p'}{'16le' if deep else ''}",
+            src_colorspace=Colorspace[_matrix(frame)],
+            src_color_range=ColorRange.MPEG if limited else ColorRange.JPEG,
+            interpolation=exact | (Interpolation.BILINEAR if same else Interpolation.BICUBIC),
+            threads=1,
+        )
+        planes = [_array(plane, deep)[:height, :width] for plane in shown.planes]
+        if limited and frame.format.name.startswith(("gray", "ya")):  # swscale takes every grey for full
+            planes[:3] = [_widened(plane) for plane in planes[:3]]
+        return planes
+
+    def _refuse(self, frame: "VideoFrame") -> None:
+        if frame.colorspace not in (_RGB, _UNMARKED, *_MATRICES):
+            name = _UNKNOWN_MATRICES.get(frame.colorspace, f"number {frame.colorspace}")
+            raise UnreadableVideo(self._path, f"its colour matrix, {name}, is not read; encode it as BT.709")
+        if frame.color_trc in _UNKNOWN_TRANSFERS:
+            name = _UNKNOWN_TRANSFERS[frame.color_trc]
+            raise UnreadableVideo(
+                self._path, f"its values are {name}, not yet a picture; encode it as BT.709"
+            )
+        if frame.color_trc == _UNMARKED and any(name.startswith("DOVI") for name in side_data(frame)):
+            raise UnreadableVideo(
+                self._path,
+                "it is Dolby Vision without a picture for other players; encode it as HDR10 or BT.709",
+            )
+
+
+@cache
+def require_exact_av() -> None:
+    """Refuse an `av` that shows other colours than a file has: up to 16.1 it reads BT.709 as BT.601."""
+    import av
+
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    for plane, value in zip(frame.planes, (63, 102, 240), strict=True):  # the red of BT.709
+        plane.update(bytes([value]) * plane.buffer_size)
+    try:
+        frame.colorspace, frame.color_range = 1, 1
+        shown = [int(plane[8, 8]) for plane in Colours(Path("red")).show(frame, 16, 16)]
+    except (AttributeError, TypeError, ValueError):  # what exact arithmetic needs came in version 18
+        shown = []
+    if not shown or np.abs(np.subtract(shown, (255, 0, 0))).max() > 1:
+        raise InputError(
+            f"av {av.__version__} shows other colours than videos have; pip install --upgrade 'av>=18'"
+        )
+
+
+def side_data(frame: "VideoFrame") -> "dict[str, SideData]":
+    """What a file says beside a frame, by FFmpeg's names."""
+    held: Iterable[SideData] = frame.side_data  # pyright: ignore[reportAssignmentType]
+    return {data.type.name: data for data in held}
+
+
+def _matrix(frame: "VideoFrame") -> str:
+    """The colour matrix, by swscale's name; unmarked files are shown as players do, by their size."""
+    if frame.colorspace in (_RGB, _UNMARKED):
+        return "ITU709" if frame.width >= 1280 or frame.height > 576 else "ITU601"
+    return _MATRICES[frame.colorspace]
+
+
+def _is_limited(frame: "VideoFrame") -> bool:
+    from av.video.reformatter import ColorRange
+
+    if frame.color_range != ColorRange.UNSPECIFIED:
+        return frame.color_range == ColorRange.MPEG
+    return not (frame.format.is_rgb or frame.format.has_palette or frame.format.name.startswith("yuvj"))
+
+
+def _array(plane: "VideoPlane", deep: bool) -> Shaped[np.ndarray, "h line"]:
+    kind = np.uint16 if deep else np.uint8
+    return np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // np.dtype(kind).itemsize)
+
+
+def _widened(plane: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
+    """Values of 16 to 235 as 0 to 255, at 8 bits or 16."""
+    unit = 1 if plane.dtype == np.uint8 else FULL // 255
+    wide = np.rint((plane.astype(np.float32) - 16 * unit) * (255 / 219))
+    return wide.clip(0, 255 * unit).astype(plane.dtype)
+
+
+def _on_grey(plane: UInt8[np.ndarray, "h w"], alpha: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    weight = alpha.astype(np.float32) / 255
+    return np.rint(GREY + (plane - np.float32(GREY)) * weight).astype(np.uint8)
