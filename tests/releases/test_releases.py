@@ -1,6 +1,7 @@
 """A release through import, sampling, one step of training and export, in every layout it has."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
 from vdit.commands.sample import main as sample
+from vdit.models.experts import SigmaExperts
 from vdit.models.folder import read_backbone
+from vdit.sample.video_file import read_metadata
 from vdit.types import DenoiserInput, Tokens
 from vdit.weights.source import open_weights
 
@@ -87,6 +90,53 @@ def test_every_layout_samples_the_same_clip(variant: str, tiny: Callable[[str], 
     assert len(set(clips)) == 1
     settings = json.loads((here / f"clips_{LAYOUTS[variant][0]}/settings.json").read_text())
     assert settings["sampling"]["negative"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("options", "scales", "branches"),
+    [
+        ([], (2.0, 1.5), {2}),
+        (["--guidance", "1"], (1.0, 1.0), {1}),
+        (["--guidance", "4", "--guidance-low", "1"], (4.0, 1.0), {1, 2}),
+        (["--guidance-low", "1"], (2.0, 1.0), {1, 2}),
+    ],
+)
+def test_guidance_reaches_both_experts(
+    options: list[str],
+    scales: tuple[float, float],
+    branches: set[int],
+    tiny: Callable[[str], Path],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    model = here / "model"
+    shutil.copytree(tiny("wan_2_2_t2v_a14b"), model)
+    told = yaml.safe_load((model / "model.yaml").read_text())
+    told["sampling"] |= {"low_guidance": 1.5, "boundary": 0.9}
+    (model / "model.yaml").write_text(yaml.safe_dump(told))
+    rows, forward = [], SigmaExperts.forward
+
+    def counted(self: SigmaExperts, inputs: DenoiserInput) -> torch.Tensor:
+        rows.append(len(inputs.latents))
+        return forward(self, inputs)
+
+    monkeypatch.setattr(SigmaExperts, "forward", counted)
+    line = ["--model", "model", "--prompt", "a red star", "--out", "clips", "--steps", "6", *options]
+    assert run_command(sample, line) == 0
+    assert set(rows) == branches
+    settings = json.loads((here / "clips/settings.json").read_text())["sampling"]
+    facts = read_metadata(here / "clips/000000.mp4")
+    assert (settings["guidance"], settings["low_guidance"]) == scales
+    assert (float(facts["guidance"]), float(facts["low_guidance"])) == scales
+
+
+def test_one_transformer_has_no_guidance_of_a_second(
+    tiny: Callable[[str], Path], here: Path, capsys: pytest.CaptureFixture[str]
+):
+    line = ["--model", str(tiny("wan_2_1_t2v")), "--prompt", "a red star", "--guidance-low", "2"]
+    assert run_command(sample, line) == 2
+    assert "--guidance-low 2.0 is of the low-noise one of two experts" in capsys.readouterr().err
+    assert not list(here.glob("clips*"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

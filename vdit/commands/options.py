@@ -29,6 +29,11 @@ def add_sampling_options(parser: ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
     parser.add_argument("--steps", type=int, help="solver steps")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance by the text; 1 is none")
+    parser.add_argument(
+        "--guidance-low",
+        type=float,
+        help="by the text for the low-noise one of two experts; default: --guidance where that is given",
+    )
     parser.add_argument("--guidance-frames", type=float, help="by given frames; 1 is none")
     parser.add_argument("--guidance-references", type=float, help="by references; 1 is none")
     parser.add_argument("--guidance-camera", type=float, help="by the camera; 1 is none")
@@ -51,9 +56,29 @@ def check_sampling_options(options: Namespace) -> None:
 
 
 def overridden(sampling: "Sampling", options: Namespace, more: Sequence[str] = ()) -> "Sampling":
-    """The settings of a run with what the options say instead, which may be of `more` settings."""
+    """The settings of a run with what the options say instead, which may be of `more` settings.
+
+    A `--guidance` is of both of two experts, unless `--guidance-low` says otherwise of the second.
+
+    Raises:
+        InputError: a `--guidance-low` for a model that has no second expert, or a value out of range.
+    """
     given = {name: getattr(options, name) for name in (*SETTINGS, *more)}
+    given["low_guidance"] = _low_guidance(sampling, options)
     return replace(sampling, **{name: value for name, value in given.items() if value is not None})
+
+
+def _low_guidance(sampling: "Sampling", options: Namespace) -> float | None:
+    """The guidance of the low-noise expert, where there are two."""
+    if not sampling.boundary:
+        if options.guidance_low is not None:
+            raise InputError(
+                f"--guidance-low {options.guidance_low} is of the low-noise one of two experts, and this "
+                "model has one for all noise (its sampling.boundary is 0): give --guidance"
+            )
+        return None
+    said = (options.guidance_low, options.guidance, sampling.low_guidance, sampling.guidance)
+    return next(value for value in said if value is not None)
 
 
 def rows_and_columns(size: str) -> tuple[int, int]:
