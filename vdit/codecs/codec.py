@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -121,20 +122,49 @@ class VideoCodec(nn.Module, ABC):
         mean, std = (rearrange(x, "c -> c 1 1 1") for x in (self.latent_mean, self.latent_std))
         return latents * std + mean
 
-    def check_pixels(self, t: int, h: int, w: int) -> None:
-        """Refuse clips whose size the strides do not divide. Raises InputError."""
+    def check_pixels(self, t: int, h: int, w: int, patch: tuple[int, int, int] = (1, 1, 1)) -> None:
+        """Refuse clips whose size the strides do not divide, or whose latents the patches do not.
+
+        Args:
+            t: frames.
+            h: rows.
+            w: columns.
+            patch: latent frames, rows and columns of what a transformer takes for one token.
+
+        Raises:
+            InputError: naming the two nearest counts of frames, or the two nearest sizes, that fit both.
+        """
+        frames = _nearest(t + self.stride_t - 1, self.stride_t * patch[0])
+        frames = [count - self.stride_t + 1 for count in frames]
         if t < 1 or (t - 1) % self.stride_t:
-            below = max(1, t - (t - 1) % self.stride_t)
             raise InputError(
                 f"{t} frames do not fit this codec, which takes 1 + {self.stride_t}n: "
-                f"use {below} or {below + self.stride_t}"
+                f"use {frames[0]} or {frames[1]}"
             )
+        units = (self.stride_s * patch[1], self.stride_s * patch[2])
+        sides = [
+            [side] if side % unit == 0 < side else _nearest(side, unit)
+            for side, unit in zip((h, w), units, strict=True)
+        ]
+        sizes = sorted(product(*sides), key=lambda size: abs(size[0] - h) + abs(size[1] - w))
+        nearest = " and ".join(f"{height}x{width}" for height, width in sizes[:2])
         if min(h, w) < 1 or h % self.stride_s or w % self.stride_s:
-            raise InputError(f"{h}x{w} pixels do not fit this codec: use multiples of {self.stride_s}")
+            raise InputError(
+                f"{h}x{w} pixels do not fit this codec: use multiples of {self.stride_s}; the nearest sizes "
+                f"that work are {nearest}"
+            )
+        size = (1 + (t - 1) // self.stride_t, h // self.stride_s, w // self.stride_s)
+        told = f"latents of {size[0]}x{size[1]}x{size[2]} do not divide into patches of {patch}"
+        if size[0] % patch[0]:
+            raise InputError(f"{told}: use {frames[0]} or {frames[1]} frames")
+        if size[1] % patch[1] or size[2] % patch[2]:
+            raise InputError(f"{told}: the nearest sizes that work are {nearest}")
 
-    def latent_size(self, t: int, h: int, w: int) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of a clip of t x h x w pixels. Raises InputError."""
-        self.check_pixels(t, h, w)
+    def latent_size(
+        self, t: int, h: int, w: int, patch: tuple[int, int, int] = (1, 1, 1)
+    ) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a clip of t x h x w pixels. Raises as `check_pixels`."""
+        self.check_pixels(t, h, w, patch)
         return 1 + (t - 1) // self.stride_t, h // self.stride_s, w // self.stride_s
 
     def encode(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h w"]:
@@ -170,3 +200,9 @@ class VideoCodec(nn.Module, ABC):
         memory = Memory() if self.streams else None
         for latents in chunks:
             yield self.reconstruct(self.denormalise(latents).to(self.dtype), memory).clamp(-1, 1)
+
+
+def _nearest(length: int, unit: int) -> tuple[int, int]:
+    """The two multiples of a unit around a length; above 0."""
+    below = max(1, length // unit) * unit
+    return below, below + unit

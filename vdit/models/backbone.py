@@ -67,12 +67,14 @@ class VideoBackbone(nn.Module, ABC):
         slots: the kinds of conditions it accepts.
         latent_channels: channels of the latents it works on.
         text_width: channels of the text tokens it reads.
+        patch: latent frames, rows and columns that it takes for one token.
         arithmetic: of its matrix products outside training; in it, the stepper sees to them.
     """
 
     slots: frozenset[Slot]
     latent_channels: int
     text_width: int
+    patch: tuple[int, int, int] = (1, 1, 1)
     arithmetic: torch.dtype = torch.float32
 
     @abstractmethod

@@ -5,6 +5,8 @@ looks in detail is decided after, by a model that need not understand the captio
 (eDiff-I) train such experts for images; Wan 2.2 (A14B) has two for video.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -47,6 +49,8 @@ class SigmaExperts(VideoBackbone):
         self.high, self.low, self.boundary = high, low, boundary
         self.slots = high.slots & low.slots
         self.latent_channels, self.text_width = high.latent_channels, high.text_width
+        t, h, w = map(math.lcm, high.patch, low.patch)
+        self.patch = (t, h, w)
 
     def check_shape(self, t: int, h: int, w: int) -> None:
         self.high.check_shape(t, h, w)

@@ -167,8 +167,8 @@ class Sampler:
 
     def __init__(self, denoiser: Denoiser, codec: VideoCodec, sampling: Sampling) -> None:
         self.denoiser, self.codec, self.sampling = denoiser, codec, sampling
-        self.latent_size = codec.latent_size(sampling.frames, sampling.height, sampling.width)
-        denoiser.backbone.check_shape(*self.latent_size)
+        size = (sampling.frames, sampling.height, sampling.width)
+        self.latent_size = codec.latent_size(*size, denoiser.backbone.patch)
 
     @property
     def device(self) -> torch.device:
