@@ -24,6 +24,12 @@ NAMES = {
 }
 """The columns that are read, and how the lists of other tools call them."""
 
+NEEDED = {
+    "video": ("with the path of a video", "video,caption"),
+    "caption": ("with what to show", "prompt,seed"),
+}
+"""Columns without which a list is of no use: what they are for, and a header that has them."""
+
 _COLUMN = {name: column for column, names in NAMES.items() for name in names}
 _SEPARATORS = ",;\t"
 
@@ -67,8 +73,12 @@ def column_of(name: str) -> str | None:
     return _COLUMN.get("_".join(name.strip().lower().replace("-", " ").split()))
 
 
-def read_rows(listing: Path) -> list[Row]:
+def read_rows(listing: Path, key: str = "video") -> list[Row]:
     """All rows of a list, empty ones too, which have no cells.
+
+    Args:
+        listing: the file; its ending says what it is.
+        key: the column of `NAMES` that every row must have.
 
     Raises:
         InputError: it is not UTF-8 text, or a line cannot be understood.
@@ -81,10 +91,12 @@ def read_rows(listing: Path) -> list[Row]:
         raise InputError(
             f"the list {listing} cannot be read: line {line} is not UTF-8; save it as UTF-8 text"
         ) from error
-    return list((_of_json if listing.suffix.lower() == ".jsonl" else _of_table)(listing, text))
+    if listing.suffix.lower() == ".jsonl":
+        return list(_of_json(listing, text, key))
+    return list(_of_table(listing, text, key))
 
 
-def _of_json(listing: Path, text: str) -> Iterator[Row]:
+def _of_json(listing: Path, text: str, key: str) -> Iterator[Row]:
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         where = f"{listing}, line {number}"
         if not line.strip():
@@ -95,13 +107,18 @@ def _of_json(listing: Path, text: str) -> Iterator[Row]:
         except ValueError as error:
             raise InputError(f"{where}: not a JSON object ({error})") from error
         if not isinstance(row, _Pairs):
-            raise InputError(f'{where}: not a JSON object; write {{"video": ..., "caption": ...}}')
+            raise InputError(f"{where}: not a JSON object; write {_object(NEEDED[key][1])}")
         _refuse_half_letters(where, row)
         yield Row(number, where, tuple(row))
 
 
 class _Pairs(list[tuple[str, object]]):
     """A JSON object, with keys that stand twice."""
+
+
+def _object(header: str) -> str:
+    """A JSON object with these columns, as an example."""
+    return "{" + ", ".join(f'"{name}": ...' for name in header.split(",")) + "}"
 
 
 def _refuse_half_letters(where: str, row: _Pairs) -> None:
@@ -114,10 +131,10 @@ def _refuse_half_letters(where: str, row: _Pairs) -> None:
             ) from error
 
 
-def _of_table(listing: Path, text: str) -> Iterator[Row]:
+def _of_table(listing: Path, text: str, key: str) -> Iterator[Row]:
     if not text.strip():
         return
-    separator = _separator(listing, text)
+    separator = _separator(listing, text, key)
     records = _records(listing, text, separator)
     _, header = next(records)
     for line, cells in records:
@@ -139,15 +156,16 @@ def _of_table(listing: Path, text: str) -> Iterator[Row]:
         yield Row(line, where, tuple((n, c) for n, c in zip(header, cells, strict=False) if c))
 
 
-def _separator(listing: Path, text: str) -> str:
-    """What stands between cells: that with which the first line names a video."""
+def _separator(listing: Path, text: str, key: str) -> str:
+    """What stands between cells: that with which the first line names the column that must be there."""
     first = text.lstrip("\r\n").splitlines()[0]
     for separator in _SEPARATORS:
-        if any(column_of(name) == "video" for name in next(csv.reader([first], delimiter=separator))):
+        if any(column_of(name) == key for name in next(csv.reader([first], delimiter=separator))):
             return separator
+    what, header = NEEDED[key]
     raise InputError(
-        f"{listing}, line 1: no 'video' column with the path of a video; it has {_short(first, 200)}; "
-        "begin with a header such as video,caption"
+        f"{listing}, line 1: no {key!r} column {what}; it has {_short(first, 200)}; "
+        f"begin with a header such as {header}"
     )
 
 
@@ -175,7 +193,7 @@ def _records(listing: Path, text: str, separator: str) -> Iterator[tuple[int, li
 
 def _refuse_swallowed(where: str, cells: Sequence[str], header: Sequence[str], separator: str) -> None:
     """Refuse a cell in which other rows seem to stand, as a quote that is not closed makes it."""
-    at = next(i for i, name in enumerate(header) if column_of(name) == "video")
+    at = next((i for i, name in enumerate(header) if column_of(name) == "video"), len(cells))
     for cell in cells:
         for inside in cell.splitlines()[1:]:
             parts = [part.strip(' "') for part in inside.split(separator)]
