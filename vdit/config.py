@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -187,8 +188,12 @@ def build_codec(file: Path) -> VideoCodec:
     return _instantiated(parser, values)["codec"]
 
 
-def build_flow(file: Path) -> FlowTask:
+def build_flow(file: Path, shapes_only: bool = False) -> FlowTask:
     """A text-to-video model from a file with the arguments of a `FlowTask`, its weights included.
+
+    Args:
+        file: the arguments.
+        shapes_only: build it on `meta`, and read no weights.
 
     Raises:
         InputError: a file that says something else, or parts that cannot be built.
@@ -200,7 +205,8 @@ def build_flow(file: Path) -> FlowTask:
         values = parser.parse_args(["--task", yaml.safe_dump(whole, sort_keys=False)])
     except ArgumentError as error:
         raise InputError(f"{file} does not describe a model: {' '.join(str(error).split())}") from error
-    return _instantiated(parser, values)["task"]
+    with torch.device("meta") if shapes_only else nullcontext():
+        return _instantiated(parser, values)["task"]
 
 
 def read_sampling(file: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Where a tensor may live on this machine, by name."""
 
+import os
+from pathlib import Path
+
 import torch
 
 from vdit.types import InputError
 
-__all__ = ["available_device", "has_bfloat16", "out_of_memory"]
+__all__ = ["available_device", "free_memory", "has_bfloat16", "out_of_memory"]
 
 
 def available_device(name: str) -> torch.device:
@@ -44,3 +47,19 @@ def out_of_memory(error: BaseException) -> bool:
     said = str(error)
     words = ("out of memory", "not enough memory", "DefaultCPUAllocator", "Cannot allocate memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in words)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device now; of the CPU, what the system and limits leave."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    about, limits = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if about.is_file():
+        lines = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    try:
+        most, now = (int((limits / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # another system, or no limit
+        return free
+    return min(free, most - now)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from vdit.commands.sample import _check_room, _joined
 from vdit.commands.sample import main as sample
+from vdit.commands.sample_call import _check_room
+from vdit.commands.sample_options import _joined
 from vdit.sample.sampler import Sampling
 from vdit.types import InputError
 

@@ -24,8 +24,8 @@ SETTINGS = (
 """What all of these commands can set of `Sampling`."""
 
 
-def add_sampling_options(parser: ArgumentParser) -> None:
-    """Add which weights, where, and how to sample."""
+def add_sampling_options(parser: ArgumentParser, batch: int | None) -> None:
+    """Add which weights, where, and how to sample; `batch` is the default, None is as memory allows."""
     parser.add_argument("--checkpoint", type=int, help="the training step to use, if not the last one saved")
     parser.add_argument("--steps", type=int, help="solver steps")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance by the text; 1 is none")
@@ -42,7 +42,8 @@ def add_sampling_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; default: an accelerator, if any"
     )
-    parser.add_argument("--batch", type=int, default=16, help="clips sampled at once")
+    usual = "as many as fit into memory, 16 at most" if batch is None else batch
+    parser.add_argument("--batch", type=int, default=batch, help=f"clips sampled at once; default: {usual}")
 
 
 def check_sampling_options(options: Namespace) -> None:
@@ -51,7 +52,7 @@ def check_sampling_options(options: Namespace) -> None:
     Raises:
         InputError: no clip at once.
     """
-    if options.batch < 1:
+    if options.batch is not None and options.batch < 1:
         raise InputError(f"--batch {options.batch} must be at least 1")
 
 

@@ -85,7 +85,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--overlap", type=int, default=5, help="frames that a part begins with (5)")
     parser.add_argument("--fps", type=float, help="frames per second, of a run that hears them")
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes, and of the first clip's noise")
-    add_sampling_options(parser)
+    add_sampling_options(parser, batch=16)
     parser.add_argument("--out", help="folder for what is written, if not the run's own")
     return parser
 

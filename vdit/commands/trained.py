@@ -16,7 +16,15 @@ from vdit.types import InputError
 from vdit.weights.files import read_tensors
 from vdit.yaml_file import read_yaml
 
-__all__ = ["Opened", "Trained", "load_model", "load_trained", "own_sampling", "saved_checkpoint"]
+__all__ = [
+    "Opened",
+    "Trained",
+    "load_model",
+    "load_trained",
+    "own_sampling",
+    "require_model",
+    "saved_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,17 @@ def load_model(path: Path, device: str = "auto") -> Opened:
         InputError: it holds no model, or one whose parts do not fit; no such device.
     """
     place = available_device(device)
-    if not (path / DESCRIPTION).is_file():
-        raise InputError(f"{path} holds no model: it has no {DESCRIPTION}; take one in with `vdit import`")
+    require_model(path)
     task = build_flow(path / DESCRIPTION)
     task.denoiser.to(place)
     task.place_codec(place)
     return Opened(task, path)
+
+
+def require_model(path: Path) -> None:
+    """Raises InputError where no model was taken into `path`."""
+    if not (path / DESCRIPTION).is_file():
+        raise InputError(f"{path} holds no model: it has no {DESCRIPTION}; take one in with `vdit import`")
 
 
 def load_trained(path: Path, step: int | None = None, device: str = "auto") -> Trained:

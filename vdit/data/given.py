@@ -7,11 +7,86 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vdit.data.decode import IMAGE_ENDINGS, UnreadableVideo, open_video, read_image
+from vdit.data.decode import IMAGE_ENDINGS, VIDEO_ENDINGS, UnreadableVideo, open_video, read_image
 from vdit.data.transforms import ResampleFps, ResizeCrop, ToUnitRange
 from vdit.types import InputError
 
-__all__ = ["read_end", "read_frame", "read_mask", "read_reference", "read_start"]
+__all__ = [
+    "cropped",
+    "read_end",
+    "read_frame",
+    "read_mask",
+    "read_reference",
+    "read_start",
+    "resampled",
+    "unshown",
+]
+
+
+CUT_IN_SILENCE = 0.01
+"""Share of a picture that may be cut off without a word: 1088 rows as 1080."""
+
+
+def cropped(file: Path, height: int, width: int) -> str:
+    """What is cut off of an image or a video that is given the shape asked for, in words; "" if very little.
+
+    Raises:
+        InputError: the file is missing, or is neither.
+    """
+    h, w = _size(file)
+    if h * width > w * height:
+        lost, where = 1 - w * height / (h * width), "above and below"
+    else:
+        lost, where = 1 - h * width / (w * height), "on the left and on the right"
+    if lost < CUT_IN_SILENCE:
+        return ""
+    return f"{file} is {h}x{w}, and the clip {height}x{width}: {lost:.0%} of it are cut off, {where}"
+
+
+def resampled(file: Path, fps: float) -> str:
+    """How a video is shown at another frame rate, in words; "" if it has this one.
+
+    Raises:
+        InputError: the file is no video.
+    """
+    try:
+        own = open_video(file).table.info.fps
+    except UnreadableVideo as error:
+        raise InputError(str(error)) from error
+    if abs(float(own) / fps - 1) < 1e-3:
+        return ""
+    return f"{file} has {float(own):g} frames a second, and the clip {fps:g}: the nearest in time are shown"
+
+
+def unshown(file: Path, frames: int, fps: float) -> str:
+    """How much of a video comes after the frames of which a clip is made, in words; "" if nothing.
+
+    Raises:
+        InputError: the file is no video.
+    """
+    try:
+        table = open_video(file).table
+    except UnreadableVideo as error:
+        raise InputError(str(error)) from error
+    there = len(ResampleFps(fps)(table.times, table.info.duration))
+    if there <= frames:
+        return ""
+    last = there - frames
+    return (
+        f"{file} has {there} frames at {fps:g} a second, and the clip {frames}: the last {last} are not used"
+    )
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Rows and columns of an image or a video, as it is shown."""
+    if file.suffix.lower() in VIDEO_ENDINGS:
+        try:
+            info = open_video(file).table.info
+        except UnreadableVideo as error:
+            raise InputError(str(error)) from error
+        return info.height, info.width
+    _, _, h, w = _image(file).shape
+    return h, w
 
 
 def read_frame(file: Path, height: int, width: int) -> Float[Tensor, "3 h w"]:

@@ -19,7 +19,7 @@ from vdit.plan.ledger import Ledger
 from vdit.train.step import StepOutput
 from vdit.types import on_tensors
 
-__all__ = ["Blank", "Rehearsal", "rehearse"]
+__all__ = ["Blank", "Rehearsal", "rehearse", "rehearse_forward"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,30 @@ def rehearse(
         grid_rotation.cache_clear()
 
 
+def rehearse_forward(module: Any, inputs: Any, work: Callable[[Any, Any], Any], answer: int = 0) -> int:
+    """Bytes that one evaluation of a module on `meta` holds at most, inputs and what it keeps among them.
+
+    The module is of no use afterwards. Arguments as in `rehearse`.
+    """
+    grid_rotation.cache_clear()
+    gc.collect()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            _forget_values(module)
+            module.eval()
+            ledger = Ledger([*module.parameters(), *module.buffers()], answer)
+            with ledger:
+                work(module, _made(inputs))
+            return ledger.most
+    finally:
+        grid_rotation.cache_clear()
+
+
+def _made(inputs: Any) -> Any:
+    """The same shapes, as tensors that count."""
+    return on_tensors(inputs, lambda value: torch.empty(value.shape, dtype=value.dtype, device="cpu"))
+
+
 def _rehearsed(
     module: nn.Module,
     wrapped: nn.Module,
@@ -123,7 +147,7 @@ def _rehearsed(
     for p in trained:
         p.register_post_accumulate_grad_hook(lambda p: ledger.take_gradient(p.grad))  # pyright: ignore
     with ledger:
-        given = on_tensors(inputs, lambda value: torch.empty(value.shape, dtype=value.dtype, device="cpu"))
+        given = _made(inputs)
         at_start = ledger.live
         loss = work(wrapped, given).loss.mean()
         kept, cast, forward = ledger.live - at_start, ledger.cast, ledger.flops

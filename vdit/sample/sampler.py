@@ -213,18 +213,13 @@ class Sampler:
         known = self.denoiser.known(asked)
         return latents if known is None else torch.lerp(latents, known.latents, known.mask)
 
-    def check(self, wish: Wish, clips: int = 1) -> None:
-        """Refuse what sampling would be refused for, before any of it is done.
-
-        Args:
-            wish: of one clip, or of some.
-            clips: sampled at once.
+    def check(self, wish: Wish) -> None:
+        """Refuse what sampling one clip would be refused for, before any of it is done.
 
         Raises:
             InputError: what the model has no use for or lacks, or too little memory to code a clip in.
         """
-        shape = (self.codec.latent_channels, *self.latent_size)
-        latents = torch.empty(1, *shape, device="meta")
+        latents = torch.empty(1, self.codec.latent_channels, *self.latent_size, device="meta")
         batch = ClipBatch(
             ("",),
             ("",),
@@ -237,10 +232,7 @@ class Sampler:
             repaint=wish.repaint,
         )
         self.check_batch(batch)
-        codec = TiledCodec(self.codec, self.sampling.memory)
-        codec.pieces(self.latent_size, latents)
-        if wish.given is not None or wish.repaint is not None:
-            codec.pieces(self.latent_size, latents.expand(clips, *shape))
+        TiledCodec(self.codec, self.sampling.memory).pieces(self.latent_size, latents)
 
     def check_batch(self, batch: ClipBatch) -> None:
         """Refuse what is given and not the model's. Raises InputError."""

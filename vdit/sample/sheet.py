@@ -13,16 +13,19 @@ from torch import Tensor
 from vdit.sample.video_file import to_bytes, written_aside
 from vdit.types import InputError
 
-__all__ = ["SHEET_CLIPS", "contact_sheet"]
+__all__ = ["SHEET_CLIPS", "contact_sheet", "frames_shown"]
 
-# Rows of a contact sheet that a person still looks through.
 SHEET_CLIPS = 32
+"""Rows of a contact sheet that a person still looks through."""
+
+COLUMNS = 8
+"""Frames of a clip."""
 
 
 def contact_sheet(
     clips: Sequence[tuple[Float[Tensor, "c t h w"], str]],
     path: Path | str,
-    columns: int = 8,
+    columns: int = COLUMNS,
     scale: int | None = None,
 ) -> None:
     """Draw clips as a PNG: one row a clip under its label, `columns` frames spread evenly over its time.
@@ -60,6 +63,11 @@ def contact_sheet(
         sheet.save(aside, format="PNG")
 
 
+def frames_shown(frames: int, columns: int = COLUMNS) -> list[int]:
+    """Which of so many frames a contact sheet shows."""
+    return np.linspace(0, frames - 1, min(columns, frames)).round().astype(int).tolist()
+
+
 def _fitted(text: str, room: float, length: Callable[[str], float]) -> str:
     """As much of a text as fits, by halves: a prompt may have thousands of letters."""
     if length(text) <= room:
@@ -69,12 +77,10 @@ def _fitted(text: str, room: float, length: Callable[[str], float]) -> str:
 
 
 def _film_strip(pixels: Tensor, columns: int, scale: int | None) -> UInt8[np.ndarray, "h w c"]:
-    frames = to_bytes(pixels)
-    shown = min(columns, len(frames))
-    chosen = frames[np.linspace(0, len(frames) - 1, shown).round().astype(int)]
-    times = max(1, math.ceil(128 / frames.shape[1])) if scale is None else scale
+    chosen = to_bytes(pixels[:, frames_shown(pixels.shape[1], columns)])
+    times = max(1, math.ceil(128 / chosen.shape[1])) if scale is None else scale
     enlarged = chosen.repeat(times, axis=1).repeat(times, axis=2)
-    gap = np.full((shown, enlarged.shape[1], 2, 3), 255, np.uint8)
+    gap = np.full((len(chosen), enlarged.shape[1], 2, 3), 255, np.uint8)
     return rearrange(np.concatenate([enlarged, gap], axis=2), "t h w c -> h (t w) c")
 
 

@@ -32,7 +32,16 @@ import torch
 from vdit.camera.path import read_path
 from vdit.camera.pose_file import read_poses
 from vdit.data.decode import ABSENT
-from vdit.data.given import read_end, read_frame, read_mask, read_reference, read_start
+from vdit.data.given import (
+    cropped,
+    read_end,
+    read_frame,
+    read_mask,
+    read_reference,
+    read_start,
+    resampled,
+    unshown,
+)
 from vdit.sample.sampler import Sampling, Wish
 from vdit.sample.windows import Shot, Windows
 from vdit.types import Cameras, Given, InputError, References, Repaint
@@ -81,8 +90,8 @@ class Timeline:
             raise InputError("a --camera and a --camera-file are two paths: give one of them")
         if self.camera is not None:
             read_path(self.camera)
-        for file in (*(getattr(self, name) for name in FILES), *self.keyframes.values(), *self.references):
-            if file is not None and not Path(file).is_file():
+        for file in self.files():
+            if not Path(file).is_file():
                 raise InputError(f"{file}: {ABSENT}")
 
     def windows(self, sampling: Sampling) -> Windows:
@@ -106,6 +115,34 @@ class Timeline:
         return Wish(
             self.given(sampling), self.cameras(sampling), references, motion, self.repainted(sampling)
         )
+
+    def notes(self, sampling: Sampling) -> list[str]:
+        """What a clip does not show of the files that are given, in sentences.
+
+        Raises:
+            InputError: as `wish`.
+        """
+        size = (sampling.height, sampling.width)
+        videos = [file for file in (self.continued, self.repaint) if file is not None]
+        pictures = [self.first, self.last, *self.keyframes.values(), *videos, self.mask]
+        found = [cropped(Path(file), *size) for file in dict.fromkeys(pictures) if file is not None]
+        found += [resampled(Path(file), sampling.fps) for file in videos]
+        frames = sampling.frames if self.length is None else self.length
+        if self.repaint is not None:
+            found.append(unshown(Path(self.repaint), frames, sampling.fps))
+        if self.camera_file is not None:
+            poses = len(read_poses(Path(self.camera_file), *size).c2w)
+            if poses > frames:
+                found.append(
+                    f"{self.camera_file} has {poses} poses, and the clip {frames} frames: "
+                    f"the last {poses - frames} are not followed"
+                )
+        return [note for note in found if note]
+
+    def files(self) -> list[str]:
+        """All files that are given, as they are named."""
+        one = [getattr(self, name) for name in FILES]
+        return [file for file in (*one, *self.keyframes.values(), *self.references) if file is not None]
 
     def repainted(self, sampling: Sampling) -> Repaint | None:
         """The video that is painted anew in part."""

@@ -130,7 +130,7 @@ def window_clips(
     wish: Wish = NOTHING,
 ) -> Iterator[Float[Tensor, "3 t h w"]]:
     """`sample_windows`, one clip after the other: each can be written before the next is decoded."""
-    check_windows(sampler, windows, wish, len(prompts))
+    check_windows(sampler, windows, wish)
     frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
     pixels = torch.zeros(len(prompts), 3, 0, sampler.sampling.height, sampler.sampling.width)
     for number, part in enumerate(parts):
@@ -151,14 +151,13 @@ def window_clips(
             pixels = torch.stack(list(whole))
 
 
-def check_windows(sampler: Sampler, windows: Windows, wish: Wish = NOTHING, clips: int = 1) -> None:
+def check_windows(sampler: Sampler, windows: Windows, wish: Wish = NOTHING) -> None:
     """Refuse, before the first part is sampled, what any of them would be refused for.
 
     Args:
         sampler: of the model; its weights are not looked at.
         windows: how long, and what when.
         wish: of one clip, or of some.
-        clips: sampled at once.
 
     Raises:
         InputError: naming the part that the model cannot sample.
@@ -168,7 +167,7 @@ def check_windows(sampler: Sampler, windows: Windows, wish: Wish = NOTHING, clip
         before = torch.zeros(1, 3, part.kept, sampling.height, sampling.width)
         asked = _seen(on_tensors(wish, lambda each: each[:1]), part, frames, before, windows.noise)
         if not part.kept:
-            sampler.check(asked, clips)
+            sampler.check(asked)
             continue
         remedy = f"ask for {frames} frames at most, or cut"
         if all("given" not in condition.reads for condition in sampler.denoiser.featured):
@@ -177,7 +176,7 @@ def check_windows(sampler: Sampler, windows: Windows, wish: Wish = NOTHING, clip
                 f"before, and this model takes none: {remedy}"
             )
         try:
-            sampler.check(asked, clips)
+            sampler.check(asked)
         except InputError as error:
             one = "" if windows.overlap == 1 else ", or for an --overlap of 1"
             raise InputError(

@@ -25,6 +25,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 _FORMAT = 1  # part of the fingerprint: raise it when the same settings come to give other embeddings
 _PROMPT = "{prompt}"
+_ADDED = 4  # tokens that stand for no letter of a text, at most: its beginning, its end, a space before it
 
 
 class PretrainedEncoder(TextEncoder):
@@ -165,6 +166,8 @@ class PretrainedEncoder(TextEncoder):
 
     def cut(self, prompts: Sequence[str]) -> list[str]:
         texts, limit = self._texts(prompts), self.skip_tokens + self.max_tokens
+        if all(text.isascii() and len(text) + _ADDED <= limit for text in texts):
+            return [""] * len(texts)  # whatever the tokenizer, which takes seconds to read
         after = self.template.partition(_PROMPT)[2]
         with quiet_transformers():
             whole: list[list[int]] = self.tokenizer(texts)["input_ids"] if texts else []
