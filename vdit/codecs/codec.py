@@ -122,7 +122,7 @@ class VideoCodec(nn.Module, ABC):
         mean, std = (rearrange(x, "c -> c 1 1 1") for x in (self.latent_mean, self.latent_std))
         return latents * std + mean
 
-    def check_pixels(self, t: int, h: int, w: int, patch: tuple[int, int, int] = (1, 1, 1)) -> None:
+    def check_pixels(self, t: int, h: int, w: int, *, patch: tuple[int, int, int] = (1, 1, 1)) -> None:
         """Refuse clips whose size the strides do not divide, or whose latents the patches do not.
 
         Args:
@@ -161,10 +161,10 @@ class VideoCodec(nn.Module, ABC):
             raise InputError(f"{told}: the nearest sizes that work are {nearest}")
 
     def latent_size(
-        self, t: int, h: int, w: int, patch: tuple[int, int, int] = (1, 1, 1)
+        self, t: int, h: int, w: int, *, patch: tuple[int, int, int] = (1, 1, 1)
     ) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a clip of t x h x w pixels. Raises as `check_pixels`."""
-        self.check_pixels(t, h, w, patch)
+        self.check_pixels(t, h, w, patch=patch)
         return 1 + (t - 1) // self.stride_t, h // self.stride_s, w // self.stride_s
 
     def encode(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t h w"]:

@@ -100,7 +100,7 @@ def _flow(task: FlowTask, codec: VideoCodec, shape: ClipShape, clips: int, text:
             f"the codec has {codec.latent_channels} latent channels, the backbone "
             f"{backbone.latent_channels}: make them equal"
         )
-    grid = codec.latent_size(*sizes, backbone.patch)
+    grid = codec.latent_size(*sizes, patch=backbone.patch)
     words = task.text.max_tokens if text is None else text
     if words is None:
         raise InputError("the text encoder has no limit of tokens: give --text-tokens")

@@ -168,7 +168,7 @@ class Sampler:
     def __init__(self, denoiser: Denoiser, codec: VideoCodec, sampling: Sampling) -> None:
         self.denoiser, self.codec, self.sampling = denoiser, codec, sampling
         size = (sampling.frames, sampling.height, sampling.width)
-        self.latent_size = codec.latent_size(*size, denoiser.backbone.patch)
+        self.latent_size = codec.latent_size(*size, patch=denoiser.backbone.patch)
 
     @property
     def device(self) -> torch.device:

@@ -124,7 +124,7 @@ class FlowTask(Task):
             )
         for source in (data.train, data.held_out):
             t, h, w = source[0].pixels.shape[1:]
-            self.codec.check_pixels(t, h, w, self.denoiser.backbone.patch)
+            self.codec.check_pixels(t, h, w, patch=self.denoiser.backbone.patch)
             TiledCodec(self.codec, self.sampling.memory).tiles(t, h, w)  # refuses too little memory
         self.sampler(self.sampling)
         for source in (data.train, data.held_out):
