@@ -46,7 +46,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--layout", choices=("original", "diffusers"), help="of a codec; default: by its names"
     )
-    parser.add_argument("--recipe", help="YAML of configs/sample; default: that of the release")
+    parser.add_argument(
+        "--recipe",
+        help="YAML of configs/sample; default: that of the variant, with what the release itself says",
+    )
+    parser.add_argument(
+        "--resolution", choices=("480p", "720p"), help="of what is sampled; default: what the release is for"
+    )
     return parser
 
 
@@ -56,21 +62,27 @@ def _release(options: Namespace) -> int:
     from vdit.progress import StageBars
     from vdit.releases.found import find_release
     from vdit.releases.release import read_release
+    from vdit.releases.settings import settled_recipe
     from vdit.releases.take_in import take_in
+    from vdit.sample.sampler import Sampling
 
     found = find_release(Path(options.source))
     release = read_release(found, _codec_of(options.codec))
     recipe = _recipe(options.recipe, release.variant)
+    settled = settled_recipe(release, recipe, options.recipe is not None, options.resolution)
+    Sampling(**settled.sampling)  # which refuses what could not be sampled
     with StageBars(Console()) as bars:
 
         def show(part: str, done: int, total: int) -> None:
             bars.show(f"taking in {part}, MiB", done // 2**20, max(1, total // 2**20))
 
-        report = take_in(release, Path(options.to), recipe, show)
+        report = take_in(release, Path(options.to), settled, show)
     for name, part in report["parts"].items():
         left = f", {len(part['left_out'])} left out" if part["left_out"] else ""
         millions, kinds = part["weights"] / 1e6, ", ".join(part["dtypes"])
         print(f"{name:10s} {millions:10.1f} M weights, {kinds}, {part['file']}{left}")
+    for note in settled.notes:
+        print(note)
     print(f"{report['variant']} in the {report['layout']} layout, now in {options.to}. {report['licence']}.")
     return 0
 

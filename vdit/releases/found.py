@@ -69,9 +69,10 @@ def read_table(file: Path) -> dict[str, Any]:
 
 
 def _diffusers(folder: Path) -> Found:
-    read_table(folder / "model_index.json")  # which must be whole, though nothing in it is needed
+    index = read_table(folder / "model_index.json")
     parts = {name: folder / name for name in ("transformer", "vae", "text_encoder", "tokenizer")}
-    _demand(folder, {f"{name}/": part.is_dir() for name, part in parts.items()})
+    second = {"transformer_2": folder / "transformer_2"} if _names(index, "transformer_2") else {}
+    _demand(folder, {f"{name}/": part.is_dir() for name, part in {**parts, **second}.items()})
     second, image = folder / "transformer_2", folder / "image_encoder"
     first = _weights(parts["transformer"])
     # The first of two is for much noise.
@@ -85,6 +86,12 @@ def _diffusers(folder: Path) -> Found:
         parts["tokenizer"],
         image if image.is_dir() else None,
     )
+
+
+def _names(index: Mapping[str, Any], part: str) -> bool:
+    """Whether the index of a pipeline has a part, rather than nothing in its place."""
+    told = index.get(part)
+    return isinstance(told, list) and any(told)
 
 
 def _original(folder: Path) -> Found:

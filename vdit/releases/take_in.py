@@ -26,6 +26,7 @@ from vdit.models.folder import save_backbone
 from vdit.models.wan.dit import WanDiT
 from vdit.releases.published import keep_published, published_bytes
 from vdit.releases.release import Part, Release
+from vdit.releases.settings import Settled
 from vdit.releases.variant import conditions_of
 from vdit.types import InputError
 from vdit.weights.exchange import finite_tensors
@@ -43,13 +44,13 @@ LICENCE = "Wan 2.1 and 2.2 are published under Apache-2.0; a derived release may
 Progress = Callable[[str, int, int], None]
 
 
-def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+def take_in(release: Release, out: Path, recipe: Settled, progress: Progress) -> dict[str, Any]:
     """Write a release as a model of this project. The folder is whole or not there.
 
     Args:
         release: looked through.
         out: must not exist, or be empty.
-        recipe: how it is sampled: the arguments of `Sampling`.
+        recipe: how it is sampled, and why.
         progress: called with (part, bytes done, bytes in all).
 
     Returns:
@@ -59,7 +60,7 @@ def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Pr
         InputError: values that are not finite, or a disk that is too small.
     """
     backbones = {role: f"./{role}" for role in release.backbones}
-    report = _report(release)
+    report = _report(release, recipe)
     needed = published_bytes(release) + sum(_bytes(part) for part in _parts(release).values())
     with written_aside(out, needed) as aside:
         for role, part in release.backbones.items():
@@ -74,7 +75,7 @@ def take_in(release: Release, out: Path, recipe: Mapping[str, Any], progress: Pr
             _save_encoder(release.image, aside / "image", "image", progress)
         keep_published(release, aside)
         (aside / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-        (aside / DESCRIPTION).write_text(_description(release, backbones, recipe))
+        (aside / DESCRIPTION).write_text(_description(release, backbones, recipe.sampling))
     return report
 
 
@@ -139,7 +140,7 @@ def _save_encoder(part: Part, folder: Path, name: str, progress: Progress) -> No
     (folder / "config.json").write_text(json.dumps(dict(part.config), indent=1) + "\n")
 
 
-def _report(release: Release) -> dict[str, Any]:
+def _report(release: Release, recipe: Settled) -> dict[str, Any]:
     told = {}
     for name, part in _parts(release).items():
         entries = part.source.entries()
@@ -157,6 +158,10 @@ def _report(release: Release) -> dict[str, Any]:
         "from": release.found.folder.name,
         "vdit": vdit.__version__,
         "licence": LICENCE,
+        "sampling": {
+            name: {"value": recipe.sampling[name], "from": why} for name, why in recipe.origins.items()
+        },
+        "notes": recipe.notes,
         "parts": told,
     }
 
