@@ -109,6 +109,7 @@ def test_a_codec_comes_in_from_one_layout_and_leaves_in_the_other(
     assert json.loads((out / "codec.json").read_text())["imported"] == {
         "file": "Wan2.1_VAE.pth",
         "layout": "original",
+        "dtype": "float32",
     }
     assert export(["--from", str(out), "--layout", "diffusers", "--to", str(tmp_path / "vae")]) == 0
     again = tmp_path / "again"

@@ -7,7 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from vdit.codecs.codec import VideoCodec
+from vdit.codecs.folder import DESCRIPTION
 from vdit.codecs.hunyuan import diffusers as hunyuan_config
 from vdit.codecs.hunyuan.codec import HunyuanCodec
 from vdit.codecs.hunyuan.keys import hunyuan_keys
@@ -19,7 +23,15 @@ from vdit.weights.exchange import export_weights, import_published
 from vdit.weights.keymap import LAYOUTS, KeyMap
 from vdit.weights.source import WeightSource
 
-__all__ = ["LAYOUTS", "codec_of_config", "export_codec", "import_codec", "keymap_of"]
+__all__ = [
+    "LAYOUTS",
+    "codec_of_config",
+    "export_codec",
+    "import_codec",
+    "import_facts",
+    "imported_dtype",
+    "keymap_of",
+]
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -89,7 +101,21 @@ def import_codec(codec: VideoCodec, source: WeightSource, layout: str | None = N
     return import_published(codec, source, partial(keymap_of, codec), layout)
 
 
-def export_codec(codec: VideoCodec, layout: str, out: Path) -> Path:
+def import_facts(source: WeightSource, layout: str) -> dict[str, Any]:
+    """Where the weights of a codec are from, for `save_codec`."""
+    dtypes = {str(entry.dtype).removeprefix("torch.") for entry in source.entries().values()}
+    # A codec is in float32 here, which holds what 16 bits held: the file can be written again as it was.
+    dtype = dtypes.pop() if dtypes in ({"bfloat16"}, {"float16"}) else "float32"
+    return {"imported": {"file": source.path.name, "layout": layout, "dtype": dtype}}
+
+
+def imported_dtype(folder: Path) -> torch.dtype:
+    """The precision that the weights of the codec in a folder came in; float32 where they did not come."""
+    facts = json.loads((folder / DESCRIPTION).read_text())
+    return getattr(torch, facts.get("imported", {}).get("dtype", "float32"))
+
+
+def export_codec(codec: VideoCodec, layout: str, out: Path, dtype: torch.dtype = torch.float32) -> Path:
     """Write a codec as others read it.
 
     Args:
@@ -97,6 +123,7 @@ def export_codec(codec: VideoCodec, layout: str, out: Path) -> Path:
         layout: `diffusers` writes a folder with `config.json`; `original` one file, a pickle of tensors as
             the authors publish it, or safetensors where `out` ends so.
         out: the folder or the file.
+        dtype: of the weights in the file.
 
     Returns:
         The file of weights.
@@ -106,12 +133,23 @@ def export_codec(codec: VideoCodec, layout: str, out: Path) -> Path:
     """
     table = keymap_of(codec, layout)
     if layout == "original":
-        return export_weights(codec, table, out)
-    mean, std = codec.latent_mean.tolist(), codec.latent_std.tolist()
+        return export_weights(codec, table, out, dtype)
+    mean, std = (
+        _statistics(codec.latent_mean, codec, "latent_mean"),
+        _statistics(codec.latent_std, codec, "latent_std"),
+    )
     config = _family(codec).write_config(codec.settings, mean, std)
-    file = export_weights(codec, table, out / DIFFUSERS_WEIGHTS)
+    file = export_weights(codec, table, out / DIFFUSERS_WEIGHTS, dtype)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return file
+
+
+def _statistics(values: Tensor, codec: VideoCodec, setting: str) -> list[float]:
+    """Statistics in the decimals that the codec was built with, where they are still the same."""
+    given: list[float] | None = codec.settings.get(setting)
+    if given is not None and torch.equal(values, values.new_tensor(given)):
+        return given
+    return values.tolist()
 
 
 def _family(codec: VideoCodec) -> Family:

@@ -44,13 +44,13 @@ def _parser() -> ArgumentParser:
 
 def _codec(source: Path, out: Path, layout: str) -> int:
     from vdit.codecs.folder import load_codec
-    from vdit.codecs.published import export_codec
+    from vdit.codecs.published import export_codec, imported_dtype
 
     if layout == "original" and out.suffix not in (".pth", ".pt", ".safetensors"):
         raise InputError(f"--to {out} must be a file for the original layout: .pth, .pt or .safetensors")
     if layout == "diffusers" and out.suffix:
         raise InputError(f"--to {out} must be a folder for the diffusers layout")
-    print(f"{export_codec(load_codec(source), layout, out)}")
+    print(f"{export_codec(load_codec(source), layout, out, imported_dtype(source))}")
     return 0
 
 
@@ -62,9 +62,10 @@ def _model(source: Path, out: Path, layout: str) -> int:
     from vdit.progress import StageBars
     from vdit.releases.give_out import give_out
     from vdit.releases.pipeline import Steps
+    from vdit.sample.sampler import Sampling
 
-    sampling = own_sampling(source)
     model = trained_weights(source)
+    sampling = own_sampling(source) or own_sampling(model.folder) or Sampling()
     with StageBars(Console()) as bars:
 
         def show(part: str, done: int, total: int) -> None:

@@ -113,7 +113,7 @@ def _codec(options: Namespace) -> int:
     weights, out = Path(options.source), Path(options.to)
 
     from vdit.codecs.folder import holds_codec, save_codec
-    from vdit.codecs.published import import_codec
+    from vdit.codecs.published import import_codec, import_facts
     from vdit.weights.source import open_weights
 
     if holds_codec(out):
@@ -121,7 +121,7 @@ def _codec(options: Namespace) -> int:
     source = open_weights(weights)
     codec = _codec_beside(options.codec, weights)
     layout = import_codec(codec, source, options.layout)
-    save_codec(codec, out, {"imported": {"file": source.path.name, "layout": layout}})
+    save_codec(codec, out, import_facts(source, layout))
     count = sum(p.numel() for p in codec.parameters())
     print(f"{count / 1e6:.1f} M weights in the {layout} layout, now in {out}")
     return 0

@@ -124,19 +124,16 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     return Trained(task, path, config, checkpoint, folder)
 
 
-def own_sampling(path: Path) -> Sampling:
-    """How a model, or a run that began with one, is sampled; nothing of it is built.
+def own_sampling(path: Path) -> Sampling | None:
+    """How a model, or a run that began with one, is sampled; None where a run does not say. Builds nothing.
 
     Raises:
         InputError: the folder holds neither.
     """
     if (path / DESCRIPTION).is_file():
         return Sampling(**read_yaml(path / DESCRIPTION, "the model").get("sampling", {}))
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise InputError(f"{path} holds no codec, no run and no model that was taken in")
-    sampling = load_run(folder.config).values.task.init_args.get("sampling")
-    return Sampling() if sampling is None else Sampling(**sampling.as_dict())
+    sampling = load_run(RunFolder(path).require().config).values.task.init_args.get("sampling")
+    return None if sampling is None else Sampling(**sampling.as_dict())
 
 
 def saved_checkpoint(folder: RunFolder, step: int | None) -> Checkpoint:

@@ -4,7 +4,7 @@ Wan's code loads this file strictly, text side and all, and opens the tokenizer 
 release has of them is kept at import and given out again. Releases in the layout of diffusers have neither.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -22,13 +22,11 @@ WIDTH, HIDDEN, BLOCKS, WORDS, PLACES = 1024, 4096, 24, 250002, 514
 """Of XLM-RoBERTa large, which is the text side of Wan's CLIP."""
 
 
-def text_side(source: WeightSource, table: KeyMap) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a CLIP file that are no part of its vision tower, one by one; no stand-ins."""
-    for name in source.entries():
-        if name not in table.by_theirs:
-            tensor = source.tensor(name)
-            if tensor.untyped_storage().nbytes() >= tensor.nbytes:
-                yield name, tensor
+def text_side(source: WeightSource, table: KeyMap) -> dict[str, Tensor]:
+    """The tensors of a CLIP file that are no part of its vision tower; none where they were filled in."""
+    found = {name: source.tensor(name) for name in source.entries() if name not in table.by_theirs}
+    whole = all(tensor.untyped_storage().nbytes() >= tensor.nbytes for tensor in found.values())
+    return found if whole else {}
 
 
 def write_clip(

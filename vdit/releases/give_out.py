@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import load_codec
-from vdit.codecs.published import export_codec
+from vdit.codecs.published import export_codec, imported_dtype
 from vdit.models.experts import ROLES
 from vdit.models.published import keymap_of, written_config
 from vdit.models.wan.dit import WanDiT
@@ -128,7 +127,8 @@ def give_out(
             table = keymap_of(backbone, layout)
             save_shards(_theirs(source, table, role, progress), place, WEIGHTS)
             (place / "config.json").write_text(json.dumps(configs[role], indent=2) + "\n")
-        _codec(model.codec, aside, layout)
+        name = "vae" if layout == "diffusers" else f"Wan2.{2 if model.codec.stride_s > 8 else 1}_VAE.pth"
+        export_codec(model.codec, layout, aside / name, imported_dtype(folder / "codec"))
         _text(folder / "text", aside, layout, progress)
         if (folder / "image").is_dir():
             notes += _image(folder, aside, layout, progress)
@@ -144,11 +144,6 @@ def _theirs(
     for done, key in enumerate(table.table, start=1):
         yield key.theirs, key.to_theirs({part: source.tensor(part) for part in key.parts}).contiguous()
         progress(name, done, len(table.table))
-
-
-def _codec(codec: VideoCodec, out: Path, layout: str) -> None:
-    name = "Wan2.2_VAE.pth" if codec.stride_s > 8 else "Wan2.1_VAE.pth"
-    export_codec(codec, layout, out / ("vae" if layout == "diffusers" else name))
 
 
 def _text(folder: Path, out: Path, layout: str, progress: Progress) -> None:

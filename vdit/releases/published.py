@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vdit.releases.clip_file import text_side
 from vdit.releases.pipeline import CONFIGS
-from vdit.releases.release import Part, Release
+from vdit.releases.release import Release
 from vdit.weights.shards import save_shards
 from vdit.weights.source import WeightSource, open_weights
 
@@ -35,22 +35,18 @@ def keep_published(release: Release, model: Path) -> None:
         return
     if (source / CLIP_TOKENIZER).is_dir():
         shutil.copytree(source / CLIP_TOKENIZER, out / CLIP_TOKENIZER)
-    if _holds_text_side(release.image):
+    if tensors := text_side(release.image.source, release.image.table):
         (out / CLIP).mkdir(parents=True)
-        save_shards(text_side(release.image.source, release.image.table), out / CLIP, "model")
+        save_shards(tensors.items(), out / CLIP, "model")
 
 
 def published_bytes(release: Release) -> int:
     """What the large ones among them take on disk."""
     image = release.image
-    return 0 if image is None else sum(t.nbytes for _, t in text_side(image.source, image.table))
+    return 0 if image is None else sum(t.nbytes for t in text_side(image.source, image.table).values())
 
 
 def kept_text_side(model: Path) -> WeightSource | None:
     """The weights of CLIP's text side, where the model in a folder came with them."""
     folder = model / PUBLISHED / CLIP
     return open_weights(folder) if folder.is_dir() else None
-
-
-def _holds_text_side(image: Part) -> bool:
-    return next(text_side(image.source, image.table), None) is not None

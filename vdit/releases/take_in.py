@@ -22,6 +22,7 @@ from torch import Tensor
 
 import vdit
 from vdit.codecs.folder import save_codec
+from vdit.codecs.published import import_facts
 from vdit.models.folder import save_backbone
 from vdit.models.wan.dit import WanDiT
 from vdit.releases.published import keep_published, published_bytes
@@ -33,6 +34,7 @@ from vdit.weights.exchange import finite_tensors
 from vdit.weights.files import disk_refusal
 from vdit.weights.fingerprint import fingerprint
 from vdit.weights.shards import save_shards
+from vdit.weights.source import open_weights
 
 __all__ = ["DESCRIPTION", "REPORT", "take_in", "written_aside"]
 
@@ -66,7 +68,8 @@ def take_in(release: Release, out: Path, recipe: Settled, progress: Progress) ->
         for role, part in release.backbones.items():
             tensors = _told(part, role, progress)
             save_backbone(WanDiT, dict(part.config), tensors, aside / role)
-        save_codec(release.codec, aside / "codec", {"imported": {"file": release.found.codec.name}})
+        codec = open_weights(release.found.codec)
+        save_codec(release.codec, aside / "codec", import_facts(codec, release.found.layout))
         _save_encoder(release.text, aside / "text", "text", progress)
         for file in sorted(release.found.tokenizer.iterdir()):
             if file.is_file():

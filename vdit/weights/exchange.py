@@ -64,15 +64,22 @@ def import_published(
     return table.layout
 
 
-def export_weights(module: nn.Module, table: KeyMap, file: Path) -> Path:
+def export_weights(module: nn.Module, table: KeyMap, file: Path, dtype: torch.dtype | None = None) -> Path:
     """Write the weights of `module` under the names of `table`: safetensors, or a pickle by any other suffix.
 
     The file is whole or not there.
 
+    Args:
+        module: with the weights.
+        table: their names in the file.
+        file: to write.
+        dtype: of the weights in the file; None is that of the module.
+
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
-    tensors = {name: value.contiguous() for name, value in table.to_theirs(module.state_dict())}
+    theirs = table.to_theirs(module.state_dict())
+    tensors = {name: value.to(dtype or value.dtype).contiguous() for name, value in theirs}
     aside = file.with_name(f".writing_{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
