@@ -1,5 +1,6 @@
 """Folders that are given out, in diffusers' own pipelines: the same video from the same noise and sigmas."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
 from vdit.commands.trained import load_model
+from vdit.flow.multistep import DPMSolverPP, UniPC
+from vdit.flow.solver import Euler, Heun, Solver
+from vdit.releases.pipeline import SCHEDULERS
 from vdit.sample.sampler import NOTHING, Wish
 from vdit.types import Given
 
@@ -165,3 +169,57 @@ def test_a_first_frame_among_grey_ones_gives_the_same_video(exported: Callable[[
     pipeline = made.pipeline()
     begin_below_one(pipeline)
     compare(made, pipeline, (32, 64), EXACT, wished({0: first}), video=video, mask=mask)
+
+
+def test_from_the_steps_of_diffusers_comes_the_same_video(
+    exported: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch
+):
+    """With no hand on its scheduler; the model here takes its sigmas."""
+    made = exported("wan_2_2_t2v_a14b")
+    pipeline = made.pipeline()
+    pipeline.scheduler.set_timesteps(STEPS)
+    told, sigmas = pipeline.scheduler.timesteps.tolist(), pipeline.scheduler.sigmas.double()
+    at = dict(zip(sigmas.tolist(), told, strict=False))
+    monkeypatch.setattr("vdit.sample.sampler.schedule", lambda *_: sigmas)
+    monkeypatch.setattr("vdit.sample.sampler.Sampling.told", lambda _, sigma: at[sigma] / 1000)
+    compare(made, pipeline, (32, 64), EXACT)
+
+
+def test_the_guide_opens_a_folder(
+    exported: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    guide = (Path(__file__).parents[2] / "docs/guides/wan.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    folder = exported("wan_2_1_t2v").folder
+    smaller = {
+        "exported/mine": str(folder),
+        "cuda": "cpu",
+        "=81": "=5",
+        "=480": "=32",
+        "=832": "=64",
+        "=50": "=2",
+    }
+    for large, small in smaller.items():
+        assert large in snippet
+        snippet = snippet.replace(large, small)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "wan.md", "exec"), {})
+    assert (tmp_path / "cats.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("solver", "kind"), [("euler", Euler), ("heun", Heun), ("unipc", UniPC), ("dpm++", DPMSolverPP)]
+)
+def test_a_scheduler_steps_as_the_solver_does(solver: str, kind: type[Solver]):
+    name, shift, settings = SCHEDULERS[solver]
+    scheduler = getattr(diffusers, name).from_config(settings | {shift: 5.0})
+    scheduler.set_timesteps(6)
+    x = noise = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+
+    def velocity(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return torch.tanh(x.flip(1)) + sigma * x
+
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        x = scheduler.step(velocity(x, sigma.item()), t, x, return_dict=False)[0]
+    sigmas = torch.unique_consecutive(scheduler.sigmas).double()
+    torch.testing.assert_close(kind().solve(velocity, noise, sigmas), x, atol=4e-5, rtol=0)

@@ -142,9 +142,11 @@ def test_one_transformer_has_no_guidance_of_a_second(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_fine_tuned_and_given_out(variant: str, tiny: Callable[[str], Path], here: Path):
     model = tiny(variant)
-    assert trained(model, "run") == 0
+    assert trained(model, "run", "--task.init_args.sampling.shift", "7") == 0
     layout = LAYOUTS[variant][-1]
     assert run_command(export, ["--from", "run", "--layout", layout, "--to", "out"]) == 0
+    if layout == "diffusers":  # whose scheduler is to step as the samples of the run do
+        assert json.loads((here / "out/scheduler/scheduler_config.json").read_text())["flow_shift"] == 7
     assert taken_in(here / "out", model, "again") == 0
     shares = []
     for role in ("backbone", "high", "low"):

@@ -9,7 +9,7 @@ from typing import Any
 from vdit.releases.found import read_table
 from vdit.text.clip_vision import MEAN, STD
 
-__all__ = ["CONFIGS", "VERSION", "Pipeline", "Steps", "write_pipeline"]
+__all__ = ["CONFIGS", "SCHEDULERS", "VERSION", "Pipeline", "Steps", "write_pipeline"]
 
 Table = dict[str, Any]
 
