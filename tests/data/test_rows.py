@@ -91,6 +91,7 @@ def test_tabs_keep_their_quotes_and_tsv_is_an_ending(folder: Path):
             'video,caption\na.png,"a cat\nb.png,a dog of 5"\n',
             r"line 2: a double quote opens here .*b\.png,a dog",
         ),
+        ('caption,video\n"a cat,a.png\na dog",b.png\n', r"line 2: a double quote opens here .*a cat,a\.png"),
         ('video,caption\na.png,"a "big" cat"\n', "line 2: a cell .*write each double quote inside it twice"),
         (
             "video,caption,text\na.png,a cat,a dog\n",

@@ -9,6 +9,7 @@ from pathlib import Path
 from vdit.data.cut import ClipCut
 from vdit.data.decode import IMAGE_ENDINGS, VIDEO_ENDINGS, Decoder, UnreadableVideo
 from vdit.data.entry import Entry, Offer
+from vdit.data.report import grouped
 from vdit.data.sources import VideoSource
 from vdit.data.walk import walk
 from vdit.types import InputError
@@ -51,10 +52,10 @@ class FolderSource(VideoSource):
             raise InputError(f"there is no folder {folder}; give a folder of videos ({endings})")
         offer = _offer(folder)
         if not offer.entries:
-            left_out = [f"{name}: {reason}" for name, reason in (*offer.skipped, *offer.not_understood)]
+            left_out = "; ".join(grouped((*offer.skipped, *offer.not_understood), most=5))
             raise InputError(
                 f"the folder {folder} holds no videos; the accepted endings are {endings}"
-                + (f" ({offer.seen} files seen; {'; '.join(left_out[:5])})" if left_out else "")
+                + (f" ({offer.seen} files seen; {left_out})" if left_out else "")
             )
         super().__init__(offer, cut, require_captions, decoder, verify)
 

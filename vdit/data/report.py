@@ -1,15 +1,16 @@
 """What a source took and what it left out, so that nothing disappears in silence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Reasons", "SourceReport", "printable"]
+__all__ = ["Reasons", "SourceReport", "grouped", "printable"]
 
 Reasons = tuple[tuple[str, str], ...]
 """(name of a file or row, what is to be said of it)."""
 
 _LINES = 20  # of reasons on the terminal; the report itself has all
+_LETTERS = 120  # of a name there
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ class SourceReport:
                 f"{_some(self.cropped)}"
             )
         if self.remarks:
-            lines += [f"{len(self.remarks)} remarks:", *_told(self.remarks)]
+            lines += [f"{len(self.remarks)} remarks:", *_indented(self.remarks)]
         if self.skipped:
-            lines += [f"{len(self.skipped)} {self.of} were skipped:", *_told(self.skipped)]
+            lines += [f"{len(self.skipped)} {self.of} were skipped:", *_indented(self.skipped)]
         if self.not_understood:
-            lines += [f"{len(self.not_understood)} {self.of} not understood:", *_told(self.not_understood)]
+            lines += [
+                f"{len(self.not_understood)} {self.of} not understood:",
+                *_indented(self.not_understood),
+            ]
         return "\n".join(lines)
 
 
@@ -89,17 +93,25 @@ def printable(name: str) -> str:
     )
 
 
-def _told(reasons: Reasons) -> Iterator[str]:
-    """A line for each reason, with the names it holds for."""
+def _indented(reasons: Reasons) -> Iterator[str]:
+    return (f"  {phrase}" for phrase in grouped(reasons))
+
+
+def grouped(reasons: Iterable[tuple[str, str]], most: int = _LINES) -> Iterator[str]:
+    """A phrase for each reason, with the names it holds for, shortened for a person."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons:
         names.setdefault(reason, []).append(name)
-    for reason, those in list(names.items())[:_LINES]:
-        yield f"  {_some(those)}: {printable(reason)}"
-    if rest := list(names.values())[_LINES:]:
-        yield f"  and {sum(map(len, rest))} more for other reasons"
+    for reason, those in list(names.items())[:most]:
+        yield f"{_some(those)}: {printable(reason)}"
+    if rest := list(names.values())[most:]:
+        yield f"and {sum(map(len, rest))} more for other reasons"
 
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(printable, names[:5])) + more
+    return ", ".join(_short(printable(name)) for name in names[:5]) + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2]}...{name[-_LETTERS // 2 :]}"

@@ -60,7 +60,7 @@ class Row:
             if column is None or value is None or value == "":
                 continue
             first, before = said.setdefault(column, (name, value))
-            if before != value:
+            if before is not value and before != value:
                 raise InputError(
                     f"{self.where}: {first!r} and {name!r} could both be the {column}, and differ "
                     f"({_short(before)} and {_short(value)}); keep one of the two columns"
@@ -152,7 +152,7 @@ def _of_table(listing: Path, text: str, key: str) -> Iterator[Row]:
             raise InputError(
                 f"{told}; write all cells, empty ones too, and a text of several lines between double quotes"
             )
-        _refuse_swallowed(where, cells, header, separator)
+        _refuse_swallowed(where, cells, separator)
         yield Row(line, where, tuple((n, c) for n, c in zip(header, cells, strict=False) if c))
 
 
@@ -191,20 +191,15 @@ def _records(listing: Path, text: str, separator: str) -> Iterator[tuple[int, li
             yield line, [cell.strip() for cell in cells]
 
 
-def _refuse_swallowed(where: str, cells: Sequence[str], header: Sequence[str], separator: str) -> None:
+def _refuse_swallowed(where: str, cells: Sequence[str], separator: str) -> None:
     """Refuse a cell in which other rows seem to stand, as a quote that is not closed makes it."""
-    at = next((i for i, name in enumerate(header) if column_of(name) == "video"), len(cells))
     for cell in cells:
-        for inside in cell.splitlines()[1:]:
-            parts = [part.strip(' "') for part in inside.split(separator)]
-            if (
-                len(parts) > at
-                and len(parts) > 1
-                and parts[at].lower().endswith(VIDEO_ENDINGS + IMAGE_ENDINGS)
-            ):
+        for line in lines if len(lines := cell.splitlines()) > 1 else []:
+            parts = [part.strip(' "').lower() for part in line.split(separator)]
+            if len(parts) > 1 and any(part.endswith(VIDEO_ENDINGS + IMAGE_ENDINGS) for part in parts):
                 raise InputError(
                     f"{where}: a double quote opens here and takes in what looks like a row of its own "
-                    f"({_short(inside)}); close it at the end of its cell"
+                    f"({_short(line)}); close it at the end of its cell"
                 )
 
 

@@ -28,7 +28,7 @@ from vdit.data.decode import (
 from vdit.data.entry import Entry, Offer
 from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
-from vdit.data.report import SourceReport, printable
+from vdit.data.report import SourceReport, grouped, printable
 from vdit.data.transforms import ResampleFps, ToUnitRange
 from vdit.types import Cameras, Clip, InputError
 
@@ -361,7 +361,7 @@ def _refuse_missing_captions(offer: Offer, require: bool) -> None:
 
 
 def _none_usable(offer: Offer, bad: Sequence[tuple[Entry, str]]) -> str:
-    left_out = [*offer.skipped, *((entry.name, reason) for entry, reason in bad)]
+    left_out = (*((entry.name, reason) for entry, reason in bad), *offer.skipped)
     return f"none of the {len(bad)} videos of {offer.described} can be used; " + "; ".join(
-        f"{printable(name)}: {reason}" for name, reason in left_out[:5]
+        grouped(left_out, most=5)
     )

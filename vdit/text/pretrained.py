@@ -206,8 +206,8 @@ class PretrainedEncoder(TextEncoder):
             self._warned = True
             warnings.warn(
                 f"{len(long)} of {len(prompts)} prompts have more than max_tokens = {self.max_tokens} tokens "
-                f'and are cut, such as "{prompts[long[0]][:60]}..."; later ones are cut without a warning '
-                "(`cut` tells what is left out)",
+                f'and are cut, such as "{prompts[long[0]][:60]}..." '
+                "(`cut` tells what is left out of each)",
                 stacklevel=3,
             )
         return [row if len(row) > self.skip_tokens else [*row, *self._end(row)] for row in ids]
