@@ -43,6 +43,7 @@ def settings(out: Path, name: str = "settings.json") -> dict[str, Any]:
         (["--shot", "5=b"], "a shot at frame 5 lies beyond the clip"),
         (["--first", "a.png"], "this model takes no images"),
         (["--prompts", "none.csv"], "does not exist"),
+        (["--prompt", "caf\udce9"], "a --prompt is not UTF-8 text"),
     ],
 )
 def test_all_is_checked_before_weights_are_read(

@@ -134,6 +134,8 @@ def _prompts(options: Namespace) -> tuple[list[Prompt], list[str]]:
         unread = [f"column {name!r} of {options.prompts} is not read" for name in found.unread]
     if not all(prompt.text.strip() for prompt in prompts):
         raise InputError("a --prompt is empty: say what to show")
+    if any(_half(prompt.text) for prompt in prompts):
+        raise InputError("a --prompt is not UTF-8 text: write it anew, or set the terminal to UTF-8")
     if not prompts:
         raise InputError("nothing to sample: give --prompt TEXT or --prompts FILE")
     check_sampling_options(options)
@@ -142,6 +144,11 @@ def _prompts(options: Namespace) -> tuple[list[Prompt], list[str]]:
     if not 0 <= options.seed < LARGEST_SEED:
         raise InputError(f"--seed {options.seed} must be 0 or more, and below 2^63")
     return prompts, unread
+
+
+def _half(text: str) -> bool:
+    """Whether a text has half a character, which is how a shell passes on bytes that are no text."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _clips(prompts: Sequence[Prompt], first: int, model: Described) -> tuple[AskedClip, ...]:

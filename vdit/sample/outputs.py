@@ -103,7 +103,8 @@ class Outputs:
     def _keep(self) -> None:
         told = {**self.settings, "clips": self.clips}
         with written_aside(self._settings) as aside:
-            aside.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+            aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names may be no UTF-8
 
 
 def facts_of(settings: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, str]:
@@ -116,11 +117,12 @@ def facts_of(settings: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, 
     del told["sampling"]
     told["command"] += " " + shlex.join([f"--prompt={clip['prompt']}", f"--seed={clip['seed']}"])
     told["notes"] = [*settings.get("notes", ()), *clip.get("notes", ())]
-    return {
-        name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
-        for name, value in told.items()
-        if value not in ({}, [])
-    }
+    return {name: _text(value) for name, value in told.items() if value not in ({}, [])}
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stems(seeds: Sequence[int]) -> list[str]:

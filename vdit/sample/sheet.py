@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vdit.sample.lettering import Lettering, printable
 from vdit.sample.video_file import to_bytes, written_aside
 from vdit.types import InputError
 
@@ -40,7 +41,7 @@ def contact_sheet(
     Raises:
         InputError: no clips, or `columns` or `scale` below 1.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if not clips or columns < 1 or (scale is not None and scale < 1):
         raise InputError(
@@ -48,15 +49,15 @@ def contact_sheet(
             f"got {len(clips)} clips, {columns} columns, scale {scale}"
         )
     rows = [_film_strip(pixels, columns, scale) for pixels, _ in clips]
-    font, line, gap = ImageFont.load_default(14), 20, 6
+    labels, line, gap = [printable(label) for _, label in clips], 20, 6
+    lettering = Lettering(labels)
     width = max(row.shape[1] for row in rows) + 2 * gap
     height = sum(row.shape[0] + line + gap for row in rows) + gap
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     top = gap
-    for row, (_, label) in zip(rows, clips, strict=True):
-        text = _fitted(_printable(label), width - 2 * gap, lambda some: draw.textlength(some, font))
-        draw.text((gap, top), text, "black", font)
+    for row, label in zip(rows, labels, strict=True):
+        lettering.draw(draw, gap, top, _fitted(label, width - 2 * gap, lettering.length))
         sheet.paste(Image.fromarray(row), (gap, top + line))
         top += line + row.shape[0] + gap
     with written_aside(Path(path)) as aside:
@@ -82,8 +83,3 @@ def _film_strip(pixels: Tensor, columns: int, scale: int | None) -> UInt8[np.nda
     enlarged = chosen.repeat(times, axis=1).repeat(times, axis=2)
     gap = np.full((len(chosen), enlarged.shape[1], 2, 3), 255, np.uint8)
     return rearrange(np.concatenate([enlarged, gap], axis=2), "t h w c -> h (t w) c")
-
-
-def _printable(label: str) -> str:
-    """One line, in the letters that Pillow's built-in font can draw."""
-    return " ".join(label.split()).encode("latin-1", "replace").decode("latin-1")
