@@ -13,7 +13,6 @@ from vdit.train.flow_task import FlowTask
 from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data
 from vdit.types import InputError
-from vdit.weights.files import read_tensors
 from vdit.yaml_file import read_yaml
 
 __all__ = [
@@ -115,10 +114,7 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
         raise InputError(f"{path} trained a {task.title}; sampling needs a text-to-video run")
     task.use_codec(folder.codec)
     checkpoint.verify()
-    missing, unexpected = task.denoiser.load_state_dict(read_tensors(checkpoint.average), strict=False)
-    buffers = {name for name, _ in task.denoiser.named_buffers()}
-    if unexpected or set(missing) - buffers - task.borrowed:
-        raise InputError(f"{checkpoint.average} does not fit the configuration of {path}: {missing[:5]}")
+    checkpoint.load_average(task.denoiser, task.borrowed)
     task.denoiser.to(place)
     task.place_codec(place)
     return Trained(task, path, config, checkpoint, folder)

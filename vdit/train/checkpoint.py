@@ -113,6 +113,14 @@ class Checkpoint:
         """Put the weights back, before a module is set up. Raises InputError if they are not the module's."""
         load_weights(module, self.weights, borrowed)
 
+    def load_average(self, module: nn.Module, borrowed: Set[str] = frozenset()) -> None:
+        """Put the average in the place of the weights, tensor by tensor; of buffers there is none.
+
+        Raises:
+            InputError: it is missing or damaged, or its names or shapes are not those of the weights.
+        """
+        load_weights(module, self.average, borrowed | {name for name, _ in module.named_buffers()})
+
     def restore(self, state: TrainState) -> None:
         """Put everything but the weights back as it was saved. Raises InputError if a file cannot be read."""
         state.ema.load(open_weights(self.average))

@@ -1,7 +1,6 @@
 """A run to give to others: what sampling and scoring need of it, and nothing to train it further with."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +11,8 @@ from vdit.train.checkpoint import Checkpoint, Checkpoints
 from vdit.train.manifest import seal
 from vdit.train.run_folder import RunFolder
 from vdit.types import InputError
-from vdit.weights.files import disk_refusal, read_tensors, save_tensors
+from vdit.weights.files import disk_refusal, save_tensors
+from vdit.weights.source import open_weights
 
 __all__ = ["share_run"]
 
@@ -40,7 +40,7 @@ def share_run(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> Check
     try:
         place = aside.checkpoints / checkpoint.path.name
         place.mkdir(parents=True)
-        save_tensors(_as(dtype, read_tensors(checkpoint.average)), Checkpoint(place, checkpoint.step).average)
+        save_tensors(_as(dtype, checkpoint.average), Checkpoint(place, checkpoint.step).average)
         shutil.copyfile(checkpoint.path / "progress.json", place / "progress.json")
         seal(place, checkpoint.step)
         for file in (folder.config, folder.metrics, folder.path / "provenance.json"):
@@ -48,7 +48,7 @@ def share_run(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> Check
                 shutil.copyfile(file, aside.path / file.name)
         if holds_codec(folder.codec):
             aside.codec.mkdir()
-            save_tensors(_as(dtype, read_tensors(folder.codec / WEIGHTS)), aside.codec / WEIGHTS)
+            save_tensors(_as(dtype, folder.codec / WEIGHTS), aside.codec / WEIGHTS)
             for name in (TRAINING, DESCRIPTION):
                 if (folder.codec / name).is_file():
                     shutil.copyfile(folder.codec / name, aside.codec / name)
@@ -59,5 +59,9 @@ def share_run(run: Path, out: Path, dtype: torch.dtype = torch.float16) -> Check
     return Checkpoint(out / "checkpoints" / checkpoint.path.name, checkpoint.step)
 
 
-def _as(dtype: torch.dtype, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: v.to(dtype) if v.is_floating_point() else v for name, v in tensors.items()}
+def _as(dtype: torch.dtype, file: Path) -> dict[str, Tensor]:
+    """The tensors of a file in another precision, of which they are read one by one."""
+    return {
+        name: v.to(dtype, copy=True) if v.is_floating_point() else v.clone()
+        for name, v in open_weights(file).tensors()
+    }
