@@ -1,6 +1,7 @@
 """Files seen are used, skipped or not understood: whatever a folder holds, the report names and counts it."""
 
 import os
+import re
 import shutil
 import tempfile
 import unicodedata
@@ -20,8 +21,9 @@ from PIL import Image
 
 from vdit.data.cut import ClipCut
 from vdit.data.decode import IMAGE_ENDINGS, VIDEO_ENDINGS
-from vdit.data.folder import FolderSource
+from vdit.data.folder import CAPTION_ENDINGS, POSE_ENDINGS, FolderSource
 from vdit.data.report import SourceReport
+from vdit.data.rows import LIST_ENDINGS, NAMES
 from vdit.sample.video_file import write_video
 from vdit.types import InputError
 
@@ -261,7 +263,7 @@ def test_a_picture_of_which_little_is_left_is_told(tmp_path: Path):
     picture(tmp_path / "wide.png", (24, 32))
     report = FolderSource(tmp_path, STILL).report
     assert report.cropped == ("tall.png",)
-    assert "1 videos are cropped to less than two thirds of their picture: tall.png" in str(report)
+    assert "1 video is cropped to less than two thirds of the picture: tall.png" in str(report)
 
 
 def test_a_file_that_is_there_twice_is_told(tmp_path: Path):
@@ -321,6 +323,14 @@ def test_every_ending_that_is_accepted_is_read(tmp_path: Path):
     images = FolderSource(tmp_path, ClipCut(1, 32, 48))
     assert {f"i{ending}@0" for ending in IMAGE_ENDINGS} <= {images[i].id for i in range(len(images))}
     balanced(source.report)
+
+
+def test_the_guide_promises_what_is_read():
+    guide = (Path(__file__).parents[2] / "docs/guides/data.md").read_text()
+    for ending in (*VIDEO_ENDINGS, *IMAGE_ENDINGS, *LIST_ENDINGS, *CAPTION_ENDINGS, *POSE_ENDINGS):
+        assert re.search(rf"{re.escape(ending)}(?![a-z0-9])", guide), ending
+    for names in NAMES.values():
+        assert " ".join(names) in guide
 
 
 def test_an_image_that_moves_is_not_taken_for_its_first_frame(tmp_path: Path):

@@ -12,22 +12,9 @@ from vdit.types import InputError
 __all__ = ["ABSENT", "IMAGE_ENDINGS", "VIDEO_ENDINGS", "FrameTable", "UnreadableVideo", "VideoInfo"]
 
 VIDEO_ENDINGS = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".qt",
-        ".mkv",
-        ".webm",
-        ".gif",
-        ".apng",
-        ".avi",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".f4v",
-    ),
-    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".mxf", ".ogv", ".3gp", ".3g2"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".gif", ".apng"),
+    *(".avi", ".wmv", ".asf", ".flv", ".f4v", ".ts", ".mts", ".m2ts"),
+    *(".mpg", ".mpeg", ".vob", ".mxf", ".ogv", ".3gp", ".3g2"),
 )
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 

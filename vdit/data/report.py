@@ -10,6 +10,7 @@ Reasons = tuple[tuple[str, str], ...]
 """(name of a file or row, what is to be said of it)."""
 
 _LINES = 20  # of reasons on the terminal; the report itself has all
+_CROPPED = "cropped to less than two thirds of the picture"
 _LETTERS = 120  # of a name there
 
 
@@ -55,29 +56,26 @@ class SourceReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.clips} clips of {self.videos} videos; "
+            f"{_number(self.clips, 'clip')} of {_number(self.videos, 'video')}; "
             f"they cover {self.seconds_covered:.1f} of {self.seconds:.1f} seconds",
             f"{self.seen} {self.of} seen: {self.used} used, {len(self.skipped)} skipped, "
             f"{len(self.not_understood)} not understood",
         ]
-        if self.uncaptioned:
-            lines.append(f"{len(self.uncaptioned)} videos have no caption: {_some(self.uncaptioned)}")
-        if self.upscaled:
-            lines.append(f"{len(self.upscaled)} videos are smaller than the clips: {_some(self.upscaled)}")
-        if self.cropped:
-            lines.append(
-                f"{len(self.cropped)} videos are cropped to less than two thirds of their picture: "
-                f"{_some(self.cropped)}"
-            )
-        if self.remarks:
-            lines += [f"{len(self.remarks)} remarks:", *_indented(self.remarks)]
-        if self.skipped:
-            lines += [f"{len(self.skipped)} {self.of} were skipped:", *_indented(self.skipped)]
-        if self.not_understood:
-            lines += [
-                f"{len(self.not_understood)} {self.of} not understood:",
-                *_indented(self.not_understood),
-            ]
+        for names, one, many in (
+            (self.uncaptioned, "has no caption", "have no caption"),
+            (self.upscaled, "is smaller than the clips", "are smaller than the clips"),
+            (self.cropped, f"is {_CROPPED}", f"are {_CROPPED}"),
+        ):
+            if names:
+                lines.append(f"{_number(len(names), 'video', one, many)}: {_some(names)}")
+        for reasons, noun, one, many in (
+            (self.remarks, "remark", "", ""),
+            (self.skipped, self.of.removesuffix("s"), "was skipped", "were skipped"),
+            (self.not_understood, self.of.removesuffix("s"), "not understood", "not understood"),
+        ):
+            if reasons:
+                lines.append(f"{_number(len(reasons), noun, one, many)}:")
+                lines += (f"  {phrase}" for phrase in grouped(reasons))
         return "\n".join(lines)
 
 
@@ -93,8 +91,8 @@ def printable(name: str) -> str:
     )
 
 
-def _indented(reasons: Reasons) -> Iterator[str]:
-    return (f"  {phrase}" for phrase in grouped(reasons))
+def _number(count: int, noun: str, one: str = "", many: str = "") -> str:
+    return f"{count} {noun} {one}".strip() if count == 1 else f"{count} {noun}s {many}".strip()
 
 
 def grouped(reasons: Iterable[tuple[str, str]], most: int = _LINES) -> Iterator[str]:
