@@ -7,7 +7,10 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["Timing", "timing"]
+__all__ = ["NTSC", "Timing", "timing"]
+
+NTSC = Fraction(1001, 1000)
+"""What rates of television are slower by than the whole number that they are called by: 23.976 for 24."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +42,12 @@ def timing(
         declared: rates that the file states, the likeliest first.
     """
     frames, span = len(pts), int(pts[-1] - pts[0])
-    rates = [Fraction(rate) for rate in declared if rate]
+    rates = [_named(Fraction(rate)) for rate in declared if rate]
     if frames == 1:
         fps = rates[0] if rates else 1 / (last * base) if last else Fraction(1)
         return Timing(fps, np.zeros(1), float(1 / fps))
     average = (frames - 1) / (span * base)
-    for fps in [*rates, *_usual(average)]:
+    for fps in [*rates, _named(average.limit_denominator(1001))]:
         if _steady(pts, fps * base):
             return Timing(fps, np.arange(frames) / float(fps), float(frames / fps))
     end = span + (last or int(pts[-1] - pts[-2]))
@@ -59,8 +62,9 @@ def _steady(pts: Int64[np.ndarray, "t"], per_unit: Fraction) -> bool:
     return float(error.max() - error.min()) < rounding + 1e-6
 
 
-def _usual(average: Fraction) -> list[Fraction]:
-    """Rates that videos are made in, near an average."""
-    whole = round(average)
-    near = [Fraction(whole), Fraction(whole * 1000, 1001)] if whole else []
-    return sorted([*near, average.limit_denominator(1001)], key=lambda rate: abs(rate - average))
+def _named(rate: Fraction) -> Fraction:
+    """The whole number, or the rate of television, that a rounded figure stands for; else itself."""
+    for usual in (Fraction(round(rate)), Fraction(round(rate * NTSC) * 1000, 1001)):
+        if usual and abs(usual / rate - 1) < 1e-4:
+            return usual
+    return rate

@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from vdit.data.rate import NTSC
 from vdit.types import InputError
 
 __all__ = ["ResampleFps", "ResizeCrop", "ToUnitRange"]
@@ -17,7 +19,11 @@ __all__ = ["ResampleFps", "ResizeCrop", "ToUnitRange"]
 
 @dataclass(frozen=True)
 class ResampleFps:
-    """Choose the frames that show a video at `fps` frames per second, each the nearest in time."""
+    """Choose the frames that show a video at `fps` frames per second, each the nearest in time.
+
+    A rate of television counts as the whole number it stands for: all frames of 23.976 a second are those of
+    a video of 24, and every second one of 59.94 is one of 30.
+    """
 
     fps: float
 
@@ -32,13 +38,35 @@ class ResampleFps:
             times: seconds at which each frame begins to show, ascending.
             duration: seconds from `times[0]` to the end of the last frame.
         """
+        rate = _steady_rate(times)
+        fps = self.fps if rate is None else rate * _ratio(self.fps / rate)
         # A tolerance of a thousandth of a tick adds no frame where rounding puts the end just behind a tick.
-        ticks = times[0] + np.arange(math.ceil(duration * self.fps - 1e-3)) / self.fps
+        ticks = times[0] + np.arange(math.ceil(duration * fps - 1e-3)) / fps
+        if rate is not None and fps <= rate and len(ticks) > 1:
+            # The last tick may stand nearer to the frame that would come next: the one before has the last.
+            ticks = ticks[ticks < times[-1] + 0.5 / rate + 1e-6]
         after = np.searchsorted(times, ticks).clip(1, max(len(times) - 1, 1))
         before = after - 1
         after = after.clip(max=len(times) - 1)
         nearer_before = ticks - times[before] <= times[after] - ticks
         return np.where(nearer_before, before, after)
+
+
+def _steady_rate(times: Float[np.ndarray, "t"]) -> float | None:
+    """Frames per second, where they come evenly."""
+    steps = np.diff(times)
+    if len(steps) < 2 or np.ptp(steps) > 1e-6:
+        return None
+    return float(len(steps) / (times[-1] - times[0]))
+
+
+def _ratio(exact: float) -> float:
+    """Frames taken of each: the ratio of two rates, or of the whole numbers that they stand for."""
+    for scale in (1.0, float(NTSC), float(1 / NTSC)):
+        simple = float(Fraction(exact * scale).limit_denominator(32))
+        if abs(exact * scale - simple) < 1e-5 * simple:
+            return simple
+    return exact
 
 
 @dataclass(frozen=True)
