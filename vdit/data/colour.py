@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped, UInt8, UInt16
 
 from vdit.data.light import FULL, light_of
 from vdit.data.media import UnreadableVideo
@@ -56,17 +56,21 @@ class Colours:
         """
         self._refuse(frame)
         light = light_of(frame.color_trc, frame.color_primaries)
-        transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-        planes = self._planes(frame, height, width, deep=light is not None, alpha=transparent)
-        green, blue, red, *alpha = planes
+        # Full range of more than 8 bits is made of 16 first: swscale takes 1023 of 10 bits for 255.75.
+        deep = light is not None or (not _is_limited(frame) and 8 < _bits(frame) <= 16)
+        green, blue, red, *alpha = self._planes(frame, height, width, deep)
         rgb = [red, green, blue]
         if light is not None:
             rgb = list(light.show(np.stack(rgb)))
-            alpha = [(plane >> 8).astype(np.uint8) for plane in alpha]
-        return [_on_grey(plane, alpha[0]) for plane in rgb] if alpha else rgb
+        elif deep:
+            rgb = [_eight_bits(plane) for plane in rgb]
+        if not alpha:
+            return rgb
+        weight = (_eight_bits(alpha[0]) if deep else alpha[0]) / np.float32(255)
+        return [np.rint(GREY + (plane - np.float32(GREY)) * weight).astype(np.uint8) for plane in rgb]
 
     def _planes(
-        self, frame: "VideoFrame", height: int, width: int, deep: bool, alpha: bool
+        self, frame: "VideoFrame", height: int, width: int, deep: bool
     ) -> list[Shaped[np.ndarray, "h w"]]:
         """Green, blue, red, and alpha: of 8 bits, or of 16 with white at `FULL`."""
         from av.video.reformatter import ColorRange, Colorspace, Interpolation
@@ -75,6 +79,7 @@ class Colours:
         exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
         same = (height, width) == (frame.height, frame.width)
         limited = _is_limited(frame)
+        alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
         shown = self._reformatter.reformat(
             frame,
             width,
@@ -88,6 +93,8 @@ class Colours:
         planes = [_array(plane, deep)[:height, :width] for plane in shown.planes]
         if limited and frame.format.name.startswith(("gray", "ya")):  # swscale takes every grey for full
             planes[:3] = [_widened(plane) for plane in planes[:3]]
+        if deep and not limited:
+            planes = [_of_full(plane, _bits(frame)) for plane in planes]
         return planes
 
     def _refuse(self, frame: "VideoFrame") -> None:
@@ -158,6 +165,15 @@ def _widened(plane: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
     return wide.clip(0, 255 * unit).astype(plane.dtype)
 
 
-def _on_grey(plane: UInt8[np.ndarray, "h w"], alpha: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    weight = alpha.astype(np.float32) / 255
-    return np.rint(GREY + (plane - np.float32(GREY)) * weight).astype(np.uint8)
+def _bits(frame: "VideoFrame") -> int:
+    return max(part.bits for part in frame.format.components)
+
+
+def _of_full(plane: UInt16[np.ndarray, "h w"], bits: int) -> UInt16[np.ndarray, "h w"]:
+    """Values whose white is the largest of `bits`, made 16 bits long, with white at `FULL`."""
+    largest = ((1 << bits) - 1) << (16 - bits)
+    return np.rint(plane * np.float32(FULL / largest)).clip(0, FULL).astype(np.uint16)
+
+
+def _eight_bits(plane: UInt16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    return np.rint(plane / np.float32(FULL // 255)).clip(0, 255).astype(np.uint8)

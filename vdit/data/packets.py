@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Packet", "refuse_short", "walk"]
 
 # Containers in which a packet is a frame; in others (AVI, MPEG-TS, WMV ...) it need not be.
-_MATROSKA = "matroska,webm"
-_PACKET_IS_FRAME = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA, "gif")
+_MATROSKA, _GIF = "matroska,webm", "gif"
+_PACKET_IS_FRAME = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA, _GIF)
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
@@ -65,6 +65,8 @@ def walk(path: Path, container: "InputContainer", stream: "VideoStream") -> list
     shown = [packet for packet in packets if packet.shown]
     if not shown:
         raise UnreadableVideo(path, "it holds no frames")
+    if container.format.name == _GIF and not _ends_as_gif(path):
+        raise UnreadableVideo(path, "it is truncated: its last byte is not that of a GIF")
     if container.format.name == _MATROSKA:
         stamps = [packet.pts for packet in shown if packet.pts is not None] or [0]
         held = float((max(stamps) - min(stamps)) * (stream.time_base or 1))
@@ -93,6 +95,12 @@ def _declared_seconds(container: "InputContainer", stream: "VideoStream") -> flo
     if stream.duration is not None:
         return float(stream.duration * (stream.time_base or 1))
     return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
+
+
+def _ends_as_gif(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read().rstrip(b"\0").endswith(b";")
 
 
 def _segment_end(path: Path) -> int:

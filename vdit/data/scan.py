@@ -91,12 +91,13 @@ def _of_frames(path: Path) -> FrameTable:
             last = frame.duration or 0
         if size is None:
             raise UnreadableVideo(path, "it holds no frames")
-        if None in stamps or any(
-            a >= b for a, b in pairwise(stamps)
-        ):  # AVI has no stamps for frames out of order
+        base, known = stream.time_base or Fraction(1), [stamp for stamp in stamps if stamp is not None]
+        if len(known) < len(stamps) or any(a >= b for a, b in pairwise(stamps)):
+            # AVI has no stamps for frames that are shown in another order than they are decoded in.
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            stamps, last = [round(k / rate / (stream.time_base or 1)) for k in range(len(stamps))], 0
+            stamps, last = [round(k / rate / base) for k in range(len(stamps))], 0
         table = _table(np.array(stamps, dtype=np.int64), stream, last, size, sought=False)
-        slack = 2 / float(table.info.fps) if stream.frames else 1.0
-        refuse_short(path, container, stream, table.info.duration, slack)
+        frame_seconds = 1 / float(table.info.fps)
+        end = max(table.info.duration, float(max(known, default=0) * base) + frame_seconds)
+        refuse_short(path, container, stream, end, slack=2 * frame_seconds if stream.frames else 1.0)
         return table
