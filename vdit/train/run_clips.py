@@ -244,7 +244,7 @@ def recognised(record: Record, data: Data, unreadable: Sequence[Unreadable], acc
     ours = [one for one in found if one.part.of == TRAINING]
     counts = tuple(one.part.count for one in ours)
     without = (*_renumbered(ours, unreadable), *_newly_gone(ours, missed, accept))
-    return Recognised(RunClips(counts, _places(ours), without), [one.part for one in found], changed)
+    return Recognised(RunClips(counts, _places(ours), without), [one.part for one in found], tuple(changed))
 
 
 def _places(found: Sequence[Found]) -> tuple[int | None, ...] | None:
