@@ -1,31 +1,36 @@
 """A source in pieces: every clip once, whoever encodes it, and nothing lost of what is whole."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 import torch
 
+from vdit.data.decode import UnreadableVideo
 from vdit.data.latents import LatentCache
 from vdit.data.pieces import PIECE_VALUES, JoinedLatents, Piece, compute_apart, pieces_of
+from vdit.data.unreadable import UnreadableClip
 from vdit.types import Clip, ClipBatch
 
 CLIPS, VALUES = 11, 3 * 2 * 4 * 4
 
 
 class Noise:
-    """Random clips; `read` are the numbers of those that were asked for."""
+    """Random clips; `read` are the numbers of those that were asked for, `bad` cannot be read."""
 
     fingerprint = "noise"
 
-    def __init__(self, count: int = CLIPS) -> None:
-        self.count, self.read = count, []
+    def __init__(self, count: int = CLIPS, bad: Sequence[int] = ()) -> None:
+        self.count, self.bad, self.read = count, bad, []
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Clip:
         self.read.append(index)
+        if index in self.bad:
+            raise UnreadableVideo(f"{index}.mp4", "damaged")
         pixels = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(index))
         return Clip(f"clip {index}", pixels, 8.0, self.caption(index))
 
@@ -129,3 +134,31 @@ def test_a_piece_of_another_source_is_another():
         fingerprint = "other"
 
     assert Piece(Noise(), 0, 3).fingerprint != Piece(Other(), 0, 3).fingerprint
+
+
+@pytest.mark.parametrize("bad", [[4], [0, 5], [3, 4, 5, 10]])
+def test_clips_that_cannot_be_read_are_missing_and_the_others_are_where_they_were(
+    tmp_path: Path, bad: list[int]
+):
+    latents = apart(tmp_path, Noise(bad=bad))
+    assert len(latents) == CLIPS
+    assert latents.missing.keys() == set(bad)
+    whole = Noise()
+    for number in range(CLIPS):
+        if number in bad:
+            with pytest.raises(UnreadableClip, match="not encoded: No such file or directory"):
+                latents[number]
+        else:
+            assert torch.equal(latents[number].latents, whole[number].pixels[..., ::2])
+
+
+def test_a_clip_that_is_mended_is_encoded_with_its_piece_alone(tmp_path: Path):
+    apart(tmp_path, Noise(bad=[4, 7]))
+    again = Noise(bad=[4, 7])
+    assert apart(tmp_path, again).missing.keys() == {4, 7}
+    assert set(again.read) == {0, 4, 7}  # the first tells the shape, the others are tried
+    mended = Noise(bad=[7])
+    latents = apart(tmp_path, mended)
+    assert latents.missing.keys() == {7}
+    assert torch.equal(latents[4].latents, Noise()[4].pixels[..., ::2])
+    assert set(mended.read) == {0, 3, 4, 5, 7}

@@ -116,6 +116,26 @@ def test_a_run_goes_on_as_it_was_whatever_becomes_of_a_file_that_it_does_without
     assert ended["losses"] == alone["losses"]
 
 
+def test_a_clip_that_cannot_be_encoded_is_left_out_of_a_flow_run(
+    flow_config: Path, config: Path, videos: Path, command, tmp_path: Path
+):
+    values, clips = yaml.safe_load(flow_config.read_text()), yaml.safe_load(config.read_text())
+    values["data"] = {**clips["data"], "held_out": clips["data"]["train"]}
+    values["task"]["init_args"]["cache"] = str(tmp_path / "cache")
+    values["task"]["init_args"]["sampling"]["frames"] = 9
+    values["loop"] |= {"steps": 8, "save_every": 0}
+    (tmp_path / "flow.yaml").write_text(yaml.safe_dump(values))
+    words = ["--config", tmp_path / "flow.yaml", "--out", tmp_path / "run"]
+    status, said = command(train, *words, "--data.max_unreadable", "0")
+    assert status == 2
+    assert f"1 of 12 clips cannot be read ({BAD}@0: " in said
+    status, said = command(train, *words)
+    assert status == 0, said
+    assert "encoding clips: 1 of 12 clips cannot be read and are left out" in said
+    assert "encoding held-out clips: 1 of 12 clips cannot be read and are left out" in said
+    assert left_out(tmp_path / "run").keys() == {f"{BAD}@0"}
+
+
 def test_more_damaged_files_than_may_be_end_a_run_that_is_saved(
     config: Path, videos: Path, command, tmp_path: Path
 ):

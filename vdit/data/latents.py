@@ -10,9 +10,11 @@ import json
 import math
 import shutil
 import uuid
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from os import fsync
 from pathlib import Path
@@ -24,10 +26,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vdit.data.stack import LatentClip, stack
+from vdit.data.unreadable import UnreadableClip, first_readable, read_clip, readable
 from vdit.devices import out_of_memory
 from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
-__all__ = ["MEMORY_BYTES", "Compute", "FeaturedSource", "LatentCache", "LatentSource"]
+__all__ = ["MEMORY_BYTES", "Compute", "FeaturedSource", "LatentCache", "LatentSource", "Latents"]
 
 Compute = Callable[[ClipBatch], Float[Tensor, "b *feature"]]
 Progress = Callable[[int, int], None]
@@ -40,22 +43,28 @@ _HEADER_BYTES = 4096
 
 _FORMAT = "1"  # part of the name: raise it when the layout of the file changes
 
+UNREAD = "a clip that was not encoded"
+"""The id of a row that is another clip's."""
+
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
 class _Said(NamedTuple):
-    """What is kept of a clip beside its latents."""
+    """What is kept of a clip beside its latents; `unreadable` says why its latents are another clip's."""
 
     id: str
     caption: str
     fps: float
+    unreadable: str = ""
 
 
-_Batch = tuple[list[Clip], dict[str, Float[Tensor, "b *latent"]]]
+_Batch = tuple[list[_Said], dict[str, Float[Tensor, "b *latent"]]]
 
 
 class LatentSource:
     """The latents of a cache file, by clip number; `fingerprint` is the key of the file.
+
+    A clip that could not be read when the file was made raises UnreadableClip.
 
     Args:
         path: the cache file.
@@ -89,8 +98,15 @@ class LatentSource:
     def __len__(self) -> int:
         return len(self._said)
 
+    @property
+    def missing(self) -> dict[int, str]:
+        """Why, by number, for clips that could not be read."""
+        return {number: said.unreadable for number, said in enumerate(self._said) if said.unreadable}
+
     def __getitem__(self, index: int) -> LatentClip:
         said = self._said[index]
+        if said.unreadable:
+            raise UnreadableClip(said.id, said.unreadable)
         return LatentClip(said.id, self._latents[index], said.caption, said.fps)
 
     def caption(self, index: int) -> str:
@@ -104,6 +120,9 @@ class Latents(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> LatentClip: ...
+
+    @property
+    def missing(self) -> Mapping[int, str]: ...
 
 
 class FeaturedSource:
@@ -120,6 +139,11 @@ class FeaturedSource:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    @property
+    def missing(self) -> dict[int, str]:
+        """Why, by number, for clips of which something could not be made, because they could not be read."""
+        return dict(ChainMap(*(dict(rows.missing) for rows in (self.latents, *self.features.values()))))
 
     def __getitem__(self, index: int) -> LatentClip:
         found = {name: source[index].latents for name, source in self.features.items()}
@@ -155,10 +179,12 @@ class LatentCache:
         batch: int = 4,
         progress: Progress | None = None,
         memory_bytes: int = MEMORY_BYTES,
+        stand_in: Callable[[], Clip] | None = None,
     ) -> dict[str, LatentSource]:
         """What is made of all clips of `source`, from the folder, or computed now and kept there.
 
-        Several things are made at once: each clip is read, or drawn, no more than once.
+        Several things are made at once: each clip is read, or drawn, no more than once. Of a clip that cannot
+        be read another stands in its place, and the file says so.
 
         Args:
             source: the clips, all of one shape.
@@ -167,10 +193,12 @@ class LatentCache:
             batch: clips computed at once.
             progress: called with (clips done, clips in all) after each batch.
             memory_bytes: see `LatentSource`.
+            stand_in: a clip that can be read; the first one of `source`, where it is None.
 
         Raises:
             InputError: the disk is too small or full, the rows differ in shape, or are not finite, or a clip
-                alone is too large for the memory that there is.
+                alone is too large for the memory that there is; the first clips cannot be read.
+            DiskError: the disk failed while clips were read, for a reason that may pass.
         """
         keys = {name: self._key(source.fingerprint, said) for name, (said, _) in wanted.items()}
         paths = {name: self.path(source.fingerprint, said) for name, (said, _) in wanted.items()}
@@ -178,21 +206,30 @@ class LatentCache:
         if missing and not len(source):
             raise InputError("there are no clips to encode; give a source with at least one")
         if missing:
-            batches = _computed(source, missing, batch, self.dtype)
+            stand_in = stand_in or partial(first_readable, source)
+            batches = _computed(source, missing, batch, self.dtype, stand_in)
             first = next(batches)
             with ExitStack() as files:
                 writers = {}
                 for name, rows in first[1].items():
                     file = files.enter_context(_written_aside(paths[name], len(source) * rows[0].nbytes))
                     writers[name] = _Writer(file, keys[name])
-                for clips, results in chain([first], batches):
+                for said, results in chain([first], batches):
                     for name, rows in results.items():
-                        writers[name].add(clips, rows)
+                        writers[name].add(said, rows)
                     if progress:
                         progress(len(next(iter(writers.values())).done), len(source))
                 for writer in writers.values():
                     writer.close()
         return {name: LatentSource(paths[name], keys[name], memory_bytes) for name in wanted}
+
+    def forget_mended(self, source: ClipSource, wanted: Mapping[str, tuple[str, Compute]]) -> None:
+        """Remove the files of `source` that lack a clip which can be read by now; see `compute`."""
+        for said, _ in wanted.values():
+            path, key = self.path(source.fingerprint, said), self._key(source.fingerprint, said)
+            missing = LatentSource(path, key, memory_bytes=0).missing if path.exists() else ()
+            if any(True for _ in readable(source, list(missing))):
+                path.unlink(missing_ok=True)
 
     def _key(self, source_fingerprint: str, codec_fingerprint: str) -> str:
         parts = (_FORMAT, str(self.dtype), codec_fingerprint, source_fingerprint)
@@ -208,15 +245,15 @@ class _Writer:
         self.shape, self.dtype = (0,), torch.float32
         file.write(b" " * _HEADER_BYTES)
 
-    def add(self, clips: list[Clip], rows: Float[Tensor, "b *latent"]) -> None:
+    def add(self, said: list[_Said], rows: Float[Tensor, "b *latent"]) -> None:
         if self.done and self.shape != rows.shape[1:]:
             raise InputError(
                 f"latents of one cache must have one shape, but {self.done[0].id} is {tuple(self.shape)} "
-                f"and {clips[0].id} is {tuple(rows.shape[1:])}"
+                f"and {said[0].id} is {tuple(rows.shape[1:])}"
             )
         self.shape, self.dtype = rows.shape[1:], rows.dtype
         self.file.write(rows.view(torch.uint8).numpy().data)
-        self.done.extend(_Said(clip.id, clip.caption, clip.fps) for clip in clips)
+        self.done.extend(said)
 
     def close(self) -> None:
         written = self.file.write(json.dumps(self.done).encode())
@@ -225,11 +262,17 @@ class _Writer:
 
 
 def _computed(
-    source: ClipSource, computes: Mapping[str, Compute], batch: int, dtype: torch.dtype
+    source: ClipSource,
+    computes: Mapping[str, Compute],
+    batch: int,
+    dtype: torch.dtype,
+    stand_in: Callable[[], Clip],
 ) -> Iterator[_Batch]:
     """Clips and what is made of them in main memory, a batch at a time."""
     for start in range(0, len(source), batch):
-        clips = [source[number] for number in range(start, min(start + batch, len(source)))]
+        numbers = range(start, min(start + batch, len(source)))
+        read = [_read(source, number, stand_in) for number in numbers]
+        clips = [clip for clip, _ in read]
         stacked, results = stack(clips), {}
         for name, compute in computes.items():
             results[name] = _rows(name, compute, clips, stacked, dtype)
@@ -239,7 +282,15 @@ def _computed(
                         f"encoding gives {name} of {clip.id} that are not finite in {dtype}: compute in "
                         "float32 (codec_dtype) and store it so, or take the clip out of the data"
                     )
-        yield clips, results
+        yield [_Said(clip.id, clip.caption, clip.fps, reason) for clip, reason in read], results
+
+
+def _read(source: ClipSource, number: int, stand_in: Callable[[], Clip]) -> tuple[Clip, str]:
+    """A clip; or, where it cannot be read, one that has its shape and stands in its place, and why."""
+    try:
+        return read_clip(source, number, "a clip"), ""
+    except UnreadableClip as error:
+        return replace(stand_in(), id=UNREAD, caption=source.caption(number)), error.reason
 
 
 def _rows(

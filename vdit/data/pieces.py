@@ -4,10 +4,12 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, LatentSource
 from vdit.data.stack import LatentClip
+from vdit.data.unreadable import first_readable
 from vdit.types import Clip, ClipSource
 
 __all__ = ["JoinedLatents", "Piece", "compute_apart", "pieces_of"]
@@ -55,7 +57,7 @@ def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource
     """
     if not len(source):
         return [source]
-    clips = max(1, values // source[0].pixels.numel())
+    clips = max(1, values // first_readable(source).pixels.numel())
     if len(source) <= clips:
         return [source]
     return [Piece(source, at, min(at + clips, len(source))) for at in range(0, len(source), clips)]
@@ -70,6 +72,12 @@ class JoinedLatents:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    @property
+    def missing(self) -> dict[int, str]:
+        """Why, by number, for clips that could not be read."""
+        both = zip(self._starts, self._parts, strict=False)
+        return {start + number: why for start, part in both for number, why in part.missing.items()}
 
     def __getitem__(self, index: int) -> LatentClip:
         if not 0 <= index < len(self):
@@ -108,10 +116,13 @@ def compute_apart(
     pieces = pieces_of(source)
     own = pieces[rank::world]
     done, total = 0, sum(map(len, own))
+    stand_in = partial(first_readable, source)
     for piece in own:
-        cache.compute(piece, wanted, batch, lambda now, _, before=done: progress(before + now, total))
+        cache.forget_mended(piece, wanted)
+        tell = partial(lambda before, now, _: progress(before + now, total), done)
+        cache.compute(piece, wanted, batch, tell, stand_in=stand_in)
         done += len(piece)
     meet()
     memory = MEMORY_BYTES // len(pieces)  # of all pieces together
-    made = [cache.compute(piece, wanted, batch, memory_bytes=memory) for piece in pieces]
+    made = [cache.compute(piece, wanted, batch, memory_bytes=memory, stand_in=stand_in) for piece in pieces]
     return {name: JoinedLatents([part[name] for part in made]) for name in wanted}

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured
-from vdit.data.latents import FeaturedSource, LatentCache
-from vdit.data.loader import ItemSource
+from vdit.data.latents import FeaturedSource, LatentCache, Latents
 from vdit.data.pieces import compute_apart
+from vdit.data.unreadable import first_readable
 from vdit.progress import StageBars
 from vdit.train.task import Session
 from vdit.types import ClipBatch, ClipSource
@@ -30,7 +30,7 @@ def encoded(
     cache: Path,
     session: Session,
     title: str,
-) -> ItemSource:
+) -> Latents:
     """Latents of a source and what conditions see of it, from the cache or made now by all ranks.
 
     Args:
@@ -45,7 +45,7 @@ def encoded(
     Raises:
         InputError: too little memory for the smallest piece, or as `LatentCache.compute`.
     """
-    t, h, w = source[0].pixels.shape[1:]
+    t, h, w = first_readable(source).pixels.shape[1:]
     if codec.tiles(t, h, w) is not None:
         session.console.print(told_of_tiles(codec, t, h, w))
     device, made_as = session.engine.device, fingerprint + way(codec, t, h, w)
@@ -64,7 +64,12 @@ def encoded(
         mesh, meet, told = session.engine.mesh, session.engine.barrier, partial(bars.show, title)
         made = compute_apart(LatentCache(cache), source, wanted, at_once, told, mesh.rank, mesh.world, meet)
     latents = made.pop("latents")
-    return FeaturedSource(latents, made) if made else latents
+    found: Latents = FeaturedSource(latents, made) if made else latents
+    if few := found.missing:
+        session.console.print(
+            f"{title}: {len(few)} of {len(found)} clips cannot be read and are left out", soft_wrap=True
+        )
+    return found
 
 
 def way(codec: TiledCodec, t: int, h: int, w: int) -> str:

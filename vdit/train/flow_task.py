@@ -15,9 +15,10 @@ from vdit.codecs.precision import CodecDtype, place_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, GivenFrames
-from vdit.data.loader import ItemSource
+from vdit.data.latents import Latents
 from vdit.data.order import spread
 from vdit.data.stack import stack
+from vdit.data.unreadable import first_readable, readable
 from vdit.denoiser import Denoiser
 from vdit.eval.sigma_loss import SIGMAS, loss_by_sigma
 from vdit.flow.noise import LogitNormal, NoiseLevels
@@ -123,14 +124,14 @@ class FlowTask(Task):
                 f"{self.denoiser.backbone.text_width}: set its text_width to {self.text.width}"
             )
         for source in (data.train, data.held_out):
-            t, h, w = source[0].pixels.shape[1:]
+            t, h, w = first_readable(source).pixels.shape[1:]
             self.codec.check_pixels(t, h, w, patch=self.denoiser.backbone.patch)
             TiledCodec(self.codec, self.sampling.memory).tiles(t, h, w)  # refuses too little memory
         self.sampler(self.sampling)
         for source in (data.train, data.held_out):
             for condition in self.denoiser.featured:
                 if condition.asks != "frames":  # of these there are always enough
-                    condition.check(stack([source[0]]))
+                    condition.check(stack([first_readable(source)]))
 
     def captions(self, source: ClipSource) -> Captions:
         return read_captions(source, self.text)
@@ -151,7 +152,7 @@ class FlowTask(Task):
         with self.codec_at(session.engine.device):
             train = self.encoded(session.data.train, session, "encoding clips")
             self.held_out = self.encoded(session.data.held_out, session, "encoding held-out clips")
-        return Work(FlowStep(self.denoiser, self.objective), train)
+        return Work(FlowStep(self.denoiser, self.objective), train, train.missing)
 
     def place_codec(self, device: torch.device) -> None:
         """Move the codec to a device, to compute there with what it is told to."""
@@ -166,7 +167,7 @@ class FlowTask(Task):
         finally:
             self.codec.cpu()
 
-    def encoded(self, source: ClipSource, session: Session, title: str) -> ItemSource:
+    def encoded(self, source: ClipSource, session: Session, title: str) -> Latents:
         """Latents of a source and what the conditions see of it (see `vdit.train.encoding`)."""
         fingerprint, cache = codec_fingerprint(self.codec_folder), self.cache / "latents"
         codec = TiledCodec(self.codec, self.sampling.memory)
@@ -186,11 +187,13 @@ class FlowTask(Task):
         is given one that does not count.
         """
         mesh, at_once = session.engine.mesh, session.clips
-        chosen = spread(len(self.held_out), VALIDATION_CLIPS, session.seed)
+        missing = self.held_out.missing
+        there = [number for number in range(len(self.held_out)) if number not in missing]
+        chosen = [there[i] for i in spread(len(there), VALIDATION_CLIPS, session.seed)]
         for start in range(0, len(chosen), at_once * mesh.data_world):
             first = start + at_once * mesh.data_rank
             own = chosen[first : first + at_once]
-            batch = stack([self.held_out[i] for i in own or [0]])
+            batch = stack([self.held_out[i] for i in own or chosen[:1]])
             yield batch.to(session.engine.device), len(own)
 
     def measure(self, session: Session) -> Mapping[str, float]:
@@ -220,9 +223,10 @@ class FlowTask(Task):
     def draw(self, session: Session, folder: Path | None) -> None:
         """Clips for held-out captions, always from the same noise, written where there is a folder."""
         shown = spread(len(session.data.held_out), SHOWN_CLIPS, session.seed)
-        prompts, count = [session.data.held_out.caption(i) for i in shown], len(shown)
+        clips = list(readable(session.data.held_out, shown)) or [first_readable(session.data.held_out)]
+        prompts, count = [clip.caption for clip in clips], len(clips)
         state = torch.get_rng_state()
-        wish = self.wish([session.data.held_out[i] for i in shown])
+        wish = self.wish(clips)
         sampler, pixels = self.sampler(self.sampling), []
         with self.codec_at(session.engine.device):
             for start in range(0, count, session.clips):
