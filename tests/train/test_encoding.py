@@ -148,6 +148,10 @@ def test_weights_in_bfloat16_are_computed_with_in_bfloat16(engine: Engine, tmp_p
     own, other = items[1].latents, full[1].latents
     assert 0 < (own - other).abs().max() < 0.1 * other.std()
     assert len(list((tmp_path / "latents").iterdir())) == 2
+    save_codec(half.float(), tmp_path / "imported", {"imported": {"dtype": "bfloat16"}})
+    again = load_codec(tmp_path / "imported").state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in loaded.state_dict().items())
+    assert {p.dtype for p in load_codec(tmp_path / "imported").parameters()} == {torch.bfloat16}
     wide = place_codec(loaded, torch.device("cpu"), "float32")
     assert {p.dtype for p in wide.parameters()} == {torch.float32}
 

@@ -67,15 +67,22 @@ def require_codec(folder: Path) -> None:
 
 
 def load_codec(folder: Path) -> VideoCodec:
-    """A codec from its folder, frozen and ready to use; with weights of bfloat16 where all stand there so.
+    """A codec from its folder, frozen and ready to use; in bfloat16 where that is what its weights came in.
 
     Raises:
         InputError: as `read_codec`.
     """
     codec = read_codec(folder)
+    dtype = torch.bfloat16 if _came_in_bfloat16(folder, codec) else codec.dtype
+    return with_weights(codec, dtype).requires_grad_(False).eval()
+
+
+def _came_in_bfloat16(folder: Path, codec: VideoCodec) -> bool:
+    """Whether all weights stand so in the file, or did in the one that they were imported from."""
+    imported = json.loads((folder / DESCRIPTION).read_text()).get("imported", {})
     stored = open_weights(folder / WEIGHTS).entries()
-    half = all(stored[name].dtype == torch.bfloat16 for name, _ in codec.named_parameters())
-    return with_weights(codec, torch.bfloat16 if half else codec.dtype).requires_grad_(False).eval()
+    weights = [name for name, _ in codec.named_parameters()]
+    return imported.get("dtype") == "bfloat16" or all(stored[n].dtype == torch.bfloat16 for n in weights)
 
 
 def read_codec(folder: Path) -> VideoCodec:
