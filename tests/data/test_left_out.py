@@ -325,6 +325,21 @@ def test_every_ending_that_is_accepted_is_read(tmp_path: Path):
     balanced(source.report)
 
 
+def test_a_second_video_in_a_file_is_told(tmp_path: Path):
+    with av.open(str(tmp_path / "two.mkv"), "w") as file:
+        streams = [file.add_stream("libx264", rate=Fraction(25)) for _ in range(2)]
+        for stream in streams:
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for stream in streams:
+            for shade in range(0, 240, 40):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), shade, np.uint8), format="rgb24")
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    report = balanced(FolderSource(tmp_path, MOVING).report)
+    assert report.remarks == (("two.mkv", "it holds 2 videos: the one that a player shows is used"),)
+
+
 def test_the_guide_promises_what_is_read():
     guide = (Path(__file__).parents[2] / "docs/guides/data.md").read_text()
     for ending in (*VIDEO_ENDINGS, *IMAGE_ENDINGS, *LIST_ENDINGS, *CAPTION_ENDINGS, *POSE_ENDINGS):

@@ -59,9 +59,11 @@ class FrameTable:
         pts: presentation stamp of every frame, int64, in units of the file's own time base.
         times: the same in seconds, from 0 at the first frame.
         sought: frames are found by their stamps; else they are counted from the start of the file.
+        videos: how many the file holds, of which the one that a player shows is read.
     """
 
     info: VideoInfo
     pts: Int64[np.ndarray, "t"]
     times: Float64[np.ndarray, "t"]
     sought: bool = field(default=True)
+    videos: int = 1

@@ -13,7 +13,7 @@ from vdit.data.media import FrameTable, UnreadableVideo, VideoInfo
 from vdit.data.packets import refuse_short, walk
 from vdit.data.picture import Screen
 from vdit.data.rate import timing
-from vdit.data.stream import counted, decoded, opened
+from vdit.data.stream import counted, decoded, opened, videos
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -55,7 +55,8 @@ def _table(
 ) -> FrameTable:
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     told = timing(pts, Fraction(stream.time_base or 1), last, rates)
-    return FrameTable(VideoInfo(len(pts), *size, told.fps, told.duration), pts, told.times, sought)
+    info = VideoInfo(len(pts), *size, told.fps, told.duration)
+    return FrameTable(info, pts, told.times, sought, videos(stream.container))
 
 
 def _size(

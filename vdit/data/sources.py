@@ -291,6 +291,8 @@ def _remarks(videos: Sequence[_Video]) -> Iterator[tuple[str, str]]:
             )
         if entry.end is not None and entry.end > info.duration + 1 / info.fps:
             yield entry.name, f"'end' is {entry.end:g} s, behind its last frame at {info.duration:.2f} s"
+        if video.table.videos > 1:
+            yield entry.name, f"it holds {video.table.videos} videos: the one that a player shows is used"
         if entry.caption.lower() in _NO_WORDS:
             yield entry.name, f"its caption is the word {entry.caption!r}"
         same = (video.content, entry.caption, entry.start, entry.end)

@@ -9,11 +9,11 @@ from vdit.data.media import UnreadableVideo
 
 if TYPE_CHECKING:
     from av import VideoCodecContext
-    from av.container import InputContainer
+    from av.container import Container, InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["counted", "decoded", "opened"]
+__all__ = ["counted", "decoded", "opened", "videos"]
 
 # FFmpeg's own decoders of these skip the second picture, which holds the transparency; libvpx reads it.
 _READS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -39,6 +39,13 @@ def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
             yield container, stream  # pyright: ignore[reportReturnType]
     except av.FFmpegError as error:
         raise UnreadableVideo(path, f"FFmpeg cannot read it ({error.strerror})") from error
+
+
+def videos(container: "Container") -> int:
+    """How many videos a file holds; pictures of its cover are none."""
+    from av.stream import Disposition
+
+    return sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
 
 
 def decoded(container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
