@@ -1,6 +1,7 @@
 """Where the parts of a release stand in its folder, in the authors' layout and in that of diffusers."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from vdit.types import InputError
 __all__ = ["Found", "find_release", "is_release", "read_table"]
 
 WEIGHTS = "diffusion_pytorch_model"
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 CUT_SHORT = (".incomplete", ".part", ".partial", ".aria2", ".crdownload")
 
 
@@ -129,8 +131,13 @@ def _texts(folder: Path) -> list[Path]:
 
 def _weights(folder: Path) -> Path:
     index, single = folder / f"{WEIGHTS}.safetensors.index.json", folder / f"{WEIGHTS}.safetensors"
-    if index.is_file() or single.is_file():
-        return index if index.is_file() else single
+    variants = [*folder.glob(f"{WEIGHTS}.safetensors.index.*.json"), *folder.glob(f"{WEIGHTS}.*.safetensors")]
+    whole = [file for file in variants if not SHARD.search(file.name)]  # saved as fp16, bf16 and so on
+    for file in (index, single, *whole):
+        if file.is_file() and (file in (index, single) or len(whole) == 1):
+            return file
+    if whole:
+        raise InputError(f"{folder} holds {', '.join(file.name for file in whole)}: keep one of them")
     if parts := sorted(file.name for file in folder.glob(f"{WEIGHTS}-*.safetensors")):
         raise InputError(f"{folder} holds {parts[0]} but no {index.name}: fetch the index, it is small")
     raise InputError(f"{folder} holds no {single.name} and no {index.name}")

@@ -141,9 +141,10 @@ def _theirs(
     source: WeightSource, table: KeyMap, name: str, progress: Progress
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors under their names in the other layout; several of ours in one of theirs are joined."""
-    for done, key in enumerate(table.table, start=1):
+    keys = table.held(source.entries())
+    for done, key in enumerate(keys, start=1):
         yield key.theirs, key.to_theirs({part: source.tensor(part) for part in key.parts}).contiguous()
-        progress(name, done, len(table.table))
+        progress(name, done, len(keys))
 
 
 def _text(folder: Path, out: Path, layout: str, progress: Progress) -> None:

@@ -15,8 +15,8 @@ from vdit.models.wan.keys import wan_keys
 from vdit.releases.found import Found, read_table
 from vdit.releases.sizes import clip_config, umt5_config
 from vdit.releases.variant import variant_of
-from vdit.text.clip_vision import clip_keys, clip_of_config
-from vdit.text.umt5 import umt5_keys, umt5_of_config
+from vdit.text.clip_vision import as_clip_tower, clip_keys, clip_of_config
+from vdit.text.umt5 import as_umt5_encoder, umt5_keys, umt5_of_config
 from vdit.types import InputError
 from vdit.weights.foreign import as_published
 from vdit.weights.keymap import KeyMap, Shapes
@@ -81,7 +81,7 @@ def read_release(found: Found, codec_of: Callable[[Shapes], VideoCodec]) -> Rele
             f"the two experts in {found.folder} are of different models: {', '.join(apart)} differ"
         )
     codec = _codec(found, codec_of)
-    text = _encoder(found.text, found.layout, umt5_config, umt5_of_config, umt5_keys)
+    text = _encoder(found.text, found.layout, umt5_config, as_umt5_encoder, umt5_of_config, umt5_keys)
     image = None
     if settings[0]["image_width"] is not None:
         if found.image is None:
@@ -89,7 +89,7 @@ def read_release(found: Found, codec_of: Callable[[Shapes], VideoCodec]) -> Rele
                 f"{found.folder} lacks its image encoder (models_clip_*.pth, or image_encoder/): "
                 "its transformer reads tokens of images"
             )
-        image = _encoder(found.image, found.layout, clip_config, clip_of_config, clip_keys)
+        image = _encoder(found.image, found.layout, clip_config, as_clip_tower, clip_of_config, clip_keys)
     variant = variant_of(settings[0], len(backbones) > 1, codec.stride_s > 8)
     release = Release(found, variant, backbones, codec, text, image)
     _check_fit(release)
@@ -136,12 +136,13 @@ def _encoder(
     place: Path,
     layout: str,
     config_of: Callable[[Shapes, str], dict[str, Any]],
+    as_saved: Callable[[Mapping[str, Any], WeightSource], tuple[Mapping[str, Any], WeightSource]],
     model_of: Callable[[Mapping[str, Any], str], torch.nn.Module],
     keys_of: Callable[[int, str], KeyMap],
 ) -> Part:
     source = open_weights(place)
     if layout == "diffusers":
-        config = read_table(place / "config.json")
+        config, source = as_saved(read_table(place / "config.json"), source)
     else:
         config = config_of(source.shapes(), str(place))
     with torch.device("meta"):

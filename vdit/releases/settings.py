@@ -119,8 +119,8 @@ def settled_recipe(
             notes.append(f"{name} is {value}, as {file} says; the authors' recipe has {recipe[name]}.")
     if len(release.backbones) > 1 and not 0 < sampling["boundary"] < 1:
         raise InputError(
-            f"{release.found.folder.name} has two experts, and the sigma from which the first one works must lie "
-            f"between 0 and 1, not at {sampling['boundary']}: give a --recipe with another boundary"
+            f"{release.found.folder.name} has two experts, and the sigma from which the first one works must "
+            f"lie between 0 and 1, not at {sampling['boundary']}: give a --recipe with another boundary"
         )
     return Settled(sampling, origins, tuple(notes))
 

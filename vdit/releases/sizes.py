@@ -51,7 +51,7 @@ def clip_config(shapes: Shapes, where: str) -> dict[str, Any]:
         width, _, patch, _ = shapes["visual.patch_embedding.weight"]
         tokens = shapes["visual.pos_embedding"][1]
         hidden = shapes["visual.transformer.0.mlp.0.weight"][0]
-        projection = shapes["visual.head"][1]
+        projection = shapes.get("visual.head", (width, width))[1]
     except (KeyError, ValueError) as error:
         raise InputError(f"{where} is no CLIP of Wan: it has no {error}") from error
     blocks = (name.split(".")[2] for name in shapes if name.startswith("visual.transformer."))

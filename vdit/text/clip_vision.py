@@ -16,10 +16,11 @@ from vdit.text.quiet import quiet_transformers
 from vdit.text.source import ModelSource
 from vdit.types import InputError
 from vdit.weights.exchange import import_published
+from vdit.weights.foreign import with_prefix
 from vdit.weights.keymap import Form, Key, KeyMap, layer
 from vdit.weights.source import WeightSource
 
-__all__ = ["ClipVision", "clip_keys", "clip_of_config", "import_clip", "penultimate"]
+__all__ = ["ClipVision", "as_clip_tower", "clip_keys", "clip_of_config", "import_clip", "penultimate"]
 
 # Of pixels in [0, 1], as CLIP was trained (Radford et al. 2021).
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -27,6 +28,11 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 _TEXT_SIDE = ("textual.*", "log_scale")
 """What the authors' file holds besides: another encoder, which no video model reads."""
+
+_BESIDE = ("*.position_ids", "text_model.*", "text_projection.weight", "logit_scale")
+"""What a file of transformers may hold besides: counted places, and that other encoder."""
+
+_TOP = "vision_model."
 
 
 class ClipVision(ImageEncoder):
@@ -94,19 +100,33 @@ def clip_of_config(config: Mapping[str, Any], where: str) -> nn.Module:
         return CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).requires_grad_(False).eval()
 
 
+def as_clip_tower(config: Mapping[str, Any], source: WeightSource) -> tuple[Mapping[str, Any], WeightSource]:
+    """A vision tower under one configuration and one set of names, however transformers saved it.
+
+    With the layer that joins it to the text side or without, which the tokens of an image do not pass; alone,
+    where transformers 5 leaves out the first part of every name; or in a whole CLIP.
+    """
+    if config.get("model_type") == "clip":
+        config = {**config.get("vision_config", {}), "model_type": "clip_vision_model"}
+    shapes = source.shapes()
+    if (joined := shapes.get("visual_projection.weight")) is not None:
+        config = {**config, "projection_dim": joined[0]}
+    bare = "embeddings.class_embedding" in shapes
+    return config, with_prefix(source, _TOP) if bare else source
+
+
 def clip_keys(blocks: int, layout: str) -> KeyMap:
     """The table of a tower of so many blocks, in one of `LAYOUTS`."""
-    top = "vision_model."
     table = [
-        Key("visual.cls_embedding", f"{top}embeddings.class_embedding", Form(before=2)),
-        Key("visual.pos_embedding", f"{top}embeddings.position_embedding.weight", Form(before=1)),
-        Key("visual.patch_embedding.weight", f"{top}embeddings.patch_embedding.weight"),
+        Key("visual.cls_embedding", f"{_TOP}embeddings.class_embedding", Form(before=2)),
+        Key("visual.pos_embedding", f"{_TOP}embeddings.position_embedding.weight", Form(before=1)),
+        Key("visual.patch_embedding.weight", f"{_TOP}embeddings.patch_embedding.weight"),
         Key("visual.head", "visual_projection.weight", Form(transposed=True)),
-        *layer("visual.pre_norm", f"{top}pre_layrnorm"),
-        *layer("visual.post_norm", f"{top}post_layernorm"),
+        *layer("visual.pre_norm", f"{_TOP}pre_layrnorm"),
+        *layer("visual.post_norm", f"{_TOP}post_layernorm"),
     ]
     for i in range(blocks):
-        theirs, ours = f"visual.transformer.{i}.", f"{top}encoder.layers.{i}."
+        theirs, ours = f"visual.transformer.{i}.", f"{_TOP}encoder.layers.{i}."
         for name in ("weight", "bias"):
             fused = tuple(f"{ours}self_attn.{part}_proj.{name}" for part in "qkv")
             table.append(Key(f"{theirs}attn.to_qkv.{name}", fused))
@@ -115,10 +135,9 @@ def clip_keys(blocks: int, layout: str) -> KeyMap:
             table += layer(f"{theirs}norm{number}", f"{ours}layer_norm{number}")
         table += [*layer(f"{theirs}mlp.0", f"{ours}mlp.fc1"), *layer(f"{theirs}mlp.2", f"{ours}mlp.fc2")]
     if layout == "original":
-        return KeyMap(layout, table, ignored=_TEXT_SIDE)
-    return KeyMap(
-        layout, [Key(name, name) for key in table for name in key.parts], ignored=("*.position_ids",)
-    )
+        return KeyMap(layout, table, _TEXT_SIDE, optional=("visual.head",))
+    same = [Key(name, name) for key in table for name in key.parts]
+    return KeyMap(layout, same, _BESIDE, optional=("visual_projection.weight",))
 
 
 def import_clip(model: nn.Module, source: WeightSource, layout: str | None = None) -> str:

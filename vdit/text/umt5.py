@@ -9,10 +9,11 @@ from torch import nn
 from vdit.text.quiet import quiet_transformers
 from vdit.types import InputError
 from vdit.weights.exchange import import_published
+from vdit.weights.foreign import renamed
 from vdit.weights.keymap import LAYOUTS, Key, KeyMap
 from vdit.weights.source import WeightSource
 
-__all__ = ["LAYOUTS", "import_umt5", "umt5_keys", "umt5_of_config"]
+__all__ = ["LAYOUTS", "as_umt5_encoder", "import_umt5", "umt5_keys", "umt5_of_config"]
 
 # Of a block, in the authors' words and in those of transformers.
 _BLOCK = {
@@ -29,6 +30,9 @@ _BLOCK = {
 }
 
 
+_SHARED, _TIED = "shared.weight", "encoder.embed_tokens.weight"
+
+
 def umt5_of_config(config: Mapping[str, Any], where: str) -> nn.Module:
     """A UMT5 encoder with random weights. Raises InputError on a configuration of something else."""
     if config.get("model_type") != "umt5":
@@ -39,6 +43,16 @@ def umt5_of_config(config: Mapping[str, Any], where: str) -> nn.Module:
         return UMT5EncoderModel(UMT5Config(**config)).requires_grad_(False).eval()
 
 
+def as_umt5_encoder(
+    config: Mapping[str, Any], source: WeightSource
+) -> tuple[Mapping[str, Any], WeightSource]:
+    """An encoder under one set of names, whichever of its two names a file keeps its tied embedding by."""
+    names = source.entries()
+    if _TIED in names and _SHARED not in names:
+        source = renamed(source, {_TIED: _SHARED})
+    return config, source
+
+
 def umt5_keys(blocks: int, layout: str) -> KeyMap:
     """The table of an encoder of so many blocks, in one of `LAYOUTS`."""
     ours = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
@@ -46,8 +60,8 @@ def umt5_keys(blocks: int, layout: str) -> KeyMap:
         ours |= {f"blocks.{i}.{theirs}": f"encoder.block.{i}.{name}" for theirs, name in _BLOCK.items()}
     original = layout == "original"
     table = [Key(f"{a if original else b}.weight", f"{b}.weight") for a, b in ours.items()]
-    # transformers writes the tied embedding twice or once, from version to version.
-    return KeyMap(layout, table, ignored=("encoder.embed_tokens.weight",))
+    # transformers writes the tied embedding twice or once; a whole model has a decoder besides.
+    return KeyMap(layout, table, ignored=(_TIED, "decoder.*", "lm_head.weight"))
 
 
 def import_umt5(model: nn.Module, source: WeightSource, layout: str | None = None) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vdit.types import InputError
 from vdit.weights.source import Entry, WeightSource
 
-__all__ = ["as_published", "only_prefix", "without_prefix"]
+__all__ = ["as_published", "only_prefix", "renamed", "with_prefix", "without_prefix"]
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -43,6 +43,16 @@ def only_prefix(source: WeightSource, prefix: str) -> WeightSource:
     return _Stripped(source, prefix)
 
 
+def with_prefix(source: WeightSource, prefix: str) -> WeightSource:
+    """The source with a beginning before all names."""
+    return renamed(source, {name: prefix + name for name in source.entries()})
+
+
+def renamed(source: WeightSource, names: Mapping[str, str]) -> WeightSource:
+    """The source with other names for some of its tensors."""
+    return _Renamed(source, names)
+
+
 def _unscaled(source: WeightSource) -> WeightSource:
     entries = source.entries()
     small = [name for name, entry in entries.items() if entry.dtype in EIGHT_BITS]
@@ -74,6 +84,20 @@ class _Stripped(WeightSource):
 
     def tensor(self, name: str) -> Tensor:
         return self.source.tensor(self.prefix + name)
+
+
+class _Renamed(WeightSource):
+    def __init__(self, source: WeightSource, names: Mapping[str, str]) -> None:
+        super().__init__(source.path)
+        self.source = source
+        self.origins = {names.get(name, name): name for name in source.entries()}
+
+    def entries(self) -> Mapping[str, Entry]:
+        found = self.source.entries()
+        return {name: found[origin] for name, origin in self.origins.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        return self.source.tensor(self.origins[name])
 
 
 class _Unscaled(WeightSource):

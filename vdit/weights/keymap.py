@@ -1,6 +1,6 @@
 """Another project's names and shapes of the same weights: a table that is read in both directions."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -98,10 +98,18 @@ class KeyMap:
         layout: what people call the other layout.
         table: one entry a tensor of theirs.
         ignored: patterns of names that the other layout may have and that are nothing here.
+        optional: names of tensors of theirs that a file may lack.
     """
 
-    def __init__(self, layout: str, table: Iterable[Key], ignored: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        layout: str,
+        table: Iterable[Key],
+        ignored: Sequence[str] = (),
+        optional: Sequence[str] = (),
+    ) -> None:
         self.layout, self.table, self.ignored = layout, tuple(table), tuple(ignored)
+        self.optional = frozenset(optional)
         self.by_theirs = {key.theirs: key for key in self.table}
         self.ours = frozenset(name for key in self.table for name in key.parts)
         assert len(self.by_theirs) == len(self.table)
@@ -110,6 +118,10 @@ class KeyMap:
     def leaves_out(self, theirs: str) -> bool:
         """Whether a name is one of those that are nothing here."""
         return any(fnmatchcase(theirs, pattern) for pattern in self.ignored)
+
+    def held(self, ours: Collection[str]) -> list[Key]:
+        """The entries for a module's tensors, without optional ones that are not among them."""
+        return [k for k in self.table if k.theirs not in self.optional or all(p in ours for p in k.parts)]
 
     def check(self, theirs: Shapes, ours: Shapes, where: str) -> None:
         """Refuse a file that is not this layout of a module.
@@ -122,7 +134,7 @@ class KeyMap:
         Raises:
             InputError: with the names that are missing, not expected, or of another shape.
         """
-        missing = sorted(self.by_theirs.keys() - theirs.keys())
+        missing = sorted(self.by_theirs.keys() - theirs.keys() - self.optional)
         extra = sorted(n for n in theirs.keys() - self.by_theirs.keys() if not self.leaves_out(n))
         shapes = [
             f"{key.theirs} {list(theirs[key.theirs])} where {key.shape(ours)} fits"
@@ -142,7 +154,7 @@ class KeyMap:
 
     def to_theirs(self, ours: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Tensors of the module under the names and in the shapes of the other layout, one by one."""
-        for key in self.table:
+        for key in self.held(ours):
             yield key.theirs, key.to_theirs(ours)
 
 

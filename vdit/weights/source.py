@@ -195,7 +195,7 @@ def _dtype(file: Path, name: str) -> torch.dtype:
 
 
 def _only_file(folder: Path) -> Path:
-    indices = sorted(folder.glob("*.safetensors.index.json"))
+    indices = sorted(folder.glob("*.safetensors.index*.json"))  # index.fp16.json is one of a variant
     single = sorted(file for file in folder.iterdir() if file.suffix in {".safetensors", *_PICKLES})
     candidates = indices or single
     if not candidates:
