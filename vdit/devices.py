@@ -1,13 +1,15 @@
 """Where a tensor may live on this machine, by name."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from vdit.types import InputError
 
-__all__ = ["available_device", "free_memory", "has_bfloat16", "out_of_memory"]
+__all__ = ["available_device", "free_memory", "has_bfloat16", "out_of_memory", "within_memory"]
 
 
 def available_device(name: str) -> torch.device:
@@ -63,3 +65,17 @@ def free_memory(device: torch.device) -> int:
     except (OSError, ValueError):  # another system, or no limit
         return free
     return min(free, most - now)
+
+
+@contextmanager
+def within_memory(work: str, remedy: str) -> Iterator[None]:
+    """Inside, want of memory is an InputError: what there is too little for, and the remedy."""
+    try:
+        yield
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Out here the error no longer holds what was computed.
+    raise InputError(f"there is too little memory to {work} ({told}): {remedy}")

@@ -14,10 +14,10 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.data.mixture import Mixture, Part
 from vdit.eval.psnr import psnr
 from vdit.parallel.engine import Engine
-from vdit.train.codec_task import CodecTask
+from vdit.train.codec_task import CodecTask, pixels_of
 from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data, Pace, Session
-from vdit.types import Clip, ClipSource
+from vdit.types import Clip, ClipSource, InputError
 
 GREY, COLOURED = 1030, 300
 
@@ -90,7 +90,7 @@ def test_of_a_mixture_every_part_is_looked_at(engine: Engine, tmp_path: Path):
 def test_a_small_set_is_used_whole_and_in_its_order(engine: Engine, tmp_path: Path):
     source = Sorted(True)
     task, _ = begun(engine, tmp_path, source)
-    every = torch.cat(list(task.batches(source, len(source), seed=5)))
+    every = torch.cat([pixels_of(batch) for batch in task.batches(source, len(source), seed=5)])
     assert torch.equal(every, torch.stack([source[i].pixels for i in range(len(source))]))
 
 
@@ -107,3 +107,36 @@ def test_validation_keeps_its_memory(engine: Engine, tmp_path: Path, monkeypatch
     task.memory = 2.5 * 4 * codec.working_values(1, 8, 8) / 2**30
     task.measure(source, seed=0)
     assert set(sizes) == {2}
+
+
+@pytest.mark.parametrize("what", ["measure", "measure_latents", "draw"])
+def test_too_little_memory_names_the_clips(
+    what: str, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = Sorted(True)
+    task, codec = begun(engine, tmp_path, source)
+
+    def greedy(pixels: Tensor, memory=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(codec, "posterior", greedy)
+    more = {"folder": tmp_path} if what == "draw" else {}
+    with pytest.raises(
+        InputError, match=r"memory to code clip \d+.* \(CUDA out .*lower task.init_args.memory"
+    ):
+        getattr(task, what)(source, seed=0, **more)
+
+
+def test_statistics_that_are_no_numbers_name_the_clip(engine: Engine, tmp_path: Path):
+    class Burst(Sorted):
+        def __getitem__(self, index: int) -> Clip:
+            clip = super().__getitem__(index)
+            clip.pixels[0, 0, 0, 0] += float("inf") if clip.id == name else 0.0
+            return clip
+
+    name = ""
+    source = Burst(True)
+    task, _ = begun(engine, tmp_path, source)
+    name = next(iter(task.batches(source, 512, seed=0))).ids[3]
+    with torch.no_grad(), pytest.raises(InputError, match=f"latents of {name} that are not finite"):
+        task.measure_latents(source, seed=0)

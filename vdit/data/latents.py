@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vdit.data.stack import LatentClip, stack
 from vdit.data.unreadable import UnreadableClip, first_readable, read_clip, readable
-from vdit.devices import out_of_memory
+from vdit.devices import out_of_memory, within_memory
 from vdit.types import Clip, ClipBatch, ClipSource, InputError
 
 __all__ = ["MEMORY_BYTES", "Compute", "FeaturedSource", "LatentCache", "LatentSource", "Latents"]
@@ -301,19 +301,17 @@ def _rows(
     Raises:
         InputError: it does not suffice for one alone.
     """
+    if len(clips) == 1:
+        shape = "x".join(map(str, clips[0].pixels.shape[1:]))
+        remedy = "lower sampling.memory (GiB), or give the device or the machine more"
+        with within_memory(f"encode {clips[0].id}, of {shape} pixels", remedy), torch.no_grad():
+            return compute(stacked).to("cpu", dtype).contiguous()
     try:
         with torch.no_grad():
             return compute(stacked).to("cpu", dtype).contiguous()
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if len(clips) == 1:  # told here, where the error no longer holds what was computed
-        shape = "x".join(map(str, clips[0].pixels.shape[1:]))
-        raise InputError(
-            f"there is too little memory to encode {clips[0].id}, of {shape} pixels ({told}): lower "
-            "sampling.memory (GiB), or give the device or the machine more"
-        )
     halves = (clips[: len(clips) // 2], clips[len(clips) // 2 :])
     return torch.cat([_rows(name, compute, half, stack(half), dtype) for half in halves])
 

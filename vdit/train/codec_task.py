@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vdit.data.mixture import parts_of
 from vdit.data.order import spread
 from vdit.data.stack import stack
 from vdit.data.unreadable import first_readable, readable
+from vdit.devices import within_memory
 from vdit.eval.perceptual import mean_over_frames
 from vdit.eval.psnr import psnr
 from vdit.sample.sheet import contact_sheet
@@ -30,7 +32,7 @@ from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import ClipSource, InputError
+from vdit.types import ClipBatch, ClipSource, InputError
 
 __all__ = ["CodecTask"]
 
@@ -121,7 +123,8 @@ class CodecTask(Task):
             if session.engine.main:
                 copy_codec(self.start, session.folder.start)
         else:
-            self.codec.prime(self.batches(session.data.train, PRIMING_CLIPS, session.seed))
+            batches = self.batches(session.data.train, PRIMING_CLIPS, session.seed)
+            self.codec.prime(pixels_of(batch) for batch in batches)
         return Work(self.step, session.data.train)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
@@ -144,26 +147,31 @@ class CodecTask(Task):
         for part in parts_of(source):
             yield part, spread(len(part), -(-clips * len(part) // len(source)), seed)
 
-    def batches(self, source: ClipSource, clips: int, seed: int) -> Iterator[Float[Tensor, "b 3 t h w"]]:
-        """Pixels of chosen clips that can be read, as many at once as memory takes, on the codec's device."""
+    def batches(self, source: ClipSource, clips: int, seed: int) -> Iterator[ClipBatch]:
+        """Chosen clips that can be read, as many at once as memory takes, on the codec's device."""
         for part, numbers in self.chosen(source, clips, seed):
             t, h, w = first_readable(part).pixels.shape[1:]
             at_once = min(CLIPS_AT_ONCE, self.coder.clips_at_once(t, h, w))
             for start in range(0, len(numbers), at_once):
                 if clips_now := list(readable(part, numbers[start : start + at_once])):
-                    pixels = stack(clips_now).pixels
-                    assert pixels is not None  # a source gives pixels
-                    yield pixels.to(self.coder.device)
+                    yield stack(clips_now).to(self.coder.device)
+
+    def coding(self, ids: Sequence[str]) -> AbstractContextManager[None]:
+        """Around the coding of some clips, which are named where memory does not suffice."""
+        remedy = "lower task.init_args.memory (GiB), or give the device or the machine more"
+        return within_memory(f"code {', '.join(ids)}", remedy)
 
     @torch.no_grad()
     def measure(self, source: ClipSource, seed: int) -> Mapping[str, float]:
         """Reconstruction PSNR of held-out clips, the mean and the worst clip, and how different they look."""
         decibels, looks = [], []
-        for pixels in self.batches(source, VALIDATION_CLIPS, seed):
-            again = self.coder.decode(self.coder.encode(pixels))
-            decibels.append(psnr(again, pixels))
-            if self.loss.perceptual is not None:
-                looks.append(mean_over_frames(self.loss.perceptual, again, pixels))
+        for batch in self.batches(source, VALIDATION_CLIPS, seed):
+            pixels = pixels_of(batch)
+            with self.coding(batch.ids):
+                again = self.coder.decode(self.coder.encode(pixels))
+                decibels.append(psnr(again, pixels))
+                if self.loss.perceptual is not None:
+                    looks.append(mean_over_frames(self.loss.perceptual, again, pixels))
         every = torch.cat(decibels)
         found = {"psnr": every.mean().item(), "psnr_worst": every.min().item()}
         return found | ({"perceptual": torch.cat(looks).mean().item()} if looks else {})
@@ -177,7 +185,8 @@ class CodecTask(Task):
         clips = [clip for part, numbers in chosen for clip in readable(part, numbers)]
         rows = []
         for number, clip in enumerate(clips):  # parts of a mixture may have clips of one name
-            again = self.coder.reconstruct(clip.pixels[None])[0]
+            with self.coding([clip.id]):
+                again = self.coder.reconstruct(clip.pixels[None])[0]
             rows += [(clip.pixels, clip.caption), (again, "reconstruction")]
             beside = torch.cat([clip.pixels, again], dim=3)
             write_video(folder / f"{number:02d}_{clip.id.replace('/', '_')}.mp4", beside, clip.fps)
@@ -203,11 +212,22 @@ class CodecTask(Task):
 
     def measure_latents(self, source: ClipSource, seed: int) -> None:
         """Set the mean and deviation of every latent channel, over training clips."""
-        codec = self.coder
-        raw = [
-            rearrange(codec.codec.denormalise(codec.encode(pixels)).cpu(), "b c t h w -> c (b t h w)")
-            for pixels in self.batches(source, STATISTICS_CLIPS, seed)
-        ]
+        raw = []
+        for batch in self.batches(source, STATISTICS_CLIPS, seed):
+            with self.coding(batch.ids):
+                latents = self.codec.denormalise(self.coder.encode(pixels_of(batch))).cpu()
+            for name, one in zip(batch.ids, latents, strict=True):
+                if not torch.isfinite(one).all():
+                    raise InputError(
+                        f"the codec gives latents of {name} that are not finite: look at the clip"
+                    )
+            raw.append(rearrange(latents, "b c t h w -> c (b t h w)"))
         latents = torch.cat(raw, dim=1)
         self.codec.latent_mean.copy_(latents.mean(dim=1))
         self.codec.latent_std.copy_(latents.std(dim=1))
+
+
+def pixels_of(batch: ClipBatch) -> Float[Tensor, "b 3 t h w"]:
+    """Those that clips of a source have."""
+    assert batch.pixels is not None
+    return batch.pixels
