@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +44,8 @@ def settings(out: Path, name: str = "settings.json") -> dict[str, Any]:
         (["--camera", "pan left"], "this model follows no camera"),
         (["--shot", "5=b"], "a shot at frame 5 lies beyond the clip"),
         (["--first", "a.png"], "this model takes no images"),
+        (["--fps", "2000"], "fps must lie above 0 and at most 1000, got 2000"),
+        (["--fps", "0.0001"], "at most 1000, got 0.0001"),
         (["--prompts", "none.csv"], "does not exist"),
         (["--prompt", "caf\udce9"], "a --prompt is not UTF-8 text"),
     ],
@@ -64,6 +68,16 @@ def test_a_folder_that_cannot_be_written_is_refused_before_weights_are_read(
     (tmp_path / "file").touch()
     monkeypatch.setattr(command, "_opened", lambda _: pytest.fail("weights are read"))
     assert run_command(sample, [*run, "--prompt", "a", "--out", str(tmp_path / "file" / "clips")]) == 2
+
+
+def test_a_full_disk_is_refused_before_weights_are_read(
+    run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(command, "_opened", lambda _: pytest.fail("weights are read"))
+    with pytest.raises(InputError, match=r"will take about .* and the disk has 0 MiB left for .*clips"):
+        sample([*run, "--prompt", "a", "--out", str(tmp_path / "clips")])
+    assert not (tmp_path / "clips").exists()
 
 
 def test_an_interrupted_call_keeps_what_is_done(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from vdit.plan.sampling import sampling_memory
 from vdit.sample.notes import cut_prompts
 from vdit.sample.prompts import LARGEST_SEED, Prompt, read_prompts
 from vdit.sample.sampler import Sampler, Sampling, Wish
+from vdit.sample.video_file import frame_rate
 from vdit.sample.windows import Windows, check_windows
 from vdit.text.source import file_digest
 from vdit.types import InputError
@@ -26,6 +28,9 @@ from vdit.types import InputError
 __all__ = ["AskedClip", "Call", "checked"]
 
 FLOAT_BYTES = 4
+
+PIXEL_BYTES_A_FILE_BYTE = 50
+"""Clips of films at the quality that files are written with; noise takes ten times as much."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def checked(options: Namespace) -> Call:
     run = Path(options.model or options.run)
     model = describe_model(run) if options.model else describe_trained(run, options.checkpoint)
     sampling = _sized(model.task.sampling, options)
+    frame_rate(sampling.fps)
     sampler, windows = Sampler(model.task.denoiser, model.codec, sampling), timeline.windows(sampling)
     _check_room(sampling, windows.length, options.batch or 1)
     wish = timeline.wish(sampling)
@@ -122,6 +128,7 @@ def checked(options: Namespace) -> Call:
         "notes": notes,
     }
     out = Path(options.out) if options.out else run / "sampled"
+    _check_disk(out, sampling, windows.length, len(clips))
     return Call(clips, sampling, windows, wish, batch, precision, out, settings, tuple(notes))
 
 
@@ -178,6 +185,18 @@ def _check_room(sampling: Sampling, length: int, clips: int) -> None:
         raise InputError(
             f"{what} take {needed / 2**30:,.0f} GiB, and this "
             f"machine has {there / 2**30:.0f}: ask for fewer frames, or a smaller --size or --batch"
+        )
+
+
+def _check_disk(out: Path, sampling: Sampling, length: int, clips: int) -> None:
+    """Refuse clips that the disk has no place for, by what H.264 usually makes of pixels."""
+    needed = clips * 3 * length * sampling.height * sampling.width / PIXEL_BYTES_A_FILE_BYTE
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"the clips will take about {needed / 2**20:,.0f} MiB, and the disk has {free / 2**20:,.0f} MiB "
+            f"left for {out}: make room, or give another --out"
         )
 
 

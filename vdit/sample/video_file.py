@@ -24,7 +24,7 @@ from torch import Tensor
 from vdit.sample.yuv import to_yuv420
 from vdit.types import InputError
 
-__all__ = ["AI_GENERATED", "read_metadata", "to_bytes", "write_video", "written_aside"]
+__all__ = ["AI_GENERATED", "frame_rate", "read_metadata", "to_bytes", "write_video", "written_aside"]
 
 # IPTC news code for media made by a trained model, http://cv.iptc.org/newscodes/digitalsourcetype/
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -58,8 +58,8 @@ def write_video(
     import av
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-    rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
-    _check(pixels, rate, crf)
+    rate = frame_rate(fps)
+    _check(pixels, crf)
     even = _even(pixels)
     height, width = even.shape[2:]
     with written_aside(Path(path)) as aside:
@@ -108,7 +108,15 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     return found
 
 
-def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
+def frame_rate(fps: float | Fraction) -> Fraction:
+    """Frames per second as a file has them. Raises InputError where a file cannot have them."""
+    rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
+    if not 0 < rate <= 1000:
+        raise InputError(f"fps must lie above 0 and at most 1000, got {float(fps):g}")
+    return rate
+
+
+def _check(pixels: Tensor, crf: int) -> None:
     if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
         raise InputError(
             f"a video needs pixels 'c t h w' with 3 channels and a frame, got {tuple(pixels.shape)}"
@@ -118,8 +126,6 @@ def _check(pixels: Tensor, rate: Fraction, crf: int) -> None:
         raise InputError(
             f"{bad:.1%} of the pixels are not finite, so there is no picture to write; was it trained?"
         )
-    if not 0 < rate <= 1000:
-        raise InputError(f"fps must lie above 0 and at most 1000, got {float(rate):g}")
     if not 0 <= crf <= 51:
         raise InputError(f"crf must lie between 0 and 51, got {crf}")
 
