@@ -1,5 +1,6 @@
 """Folders that are given out, in diffusers' own pipelines: the same video from the same noise and sigmas."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from vdit.commands.import_weights import main as import_
 from vdit.commands.trained import load_model
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Solver
-from vdit.releases.pipeline import SCHEDULERS
+from vdit.releases.pipeline import CONFIGS, SCHEDULERS
 from vdit.sample.sampler import NOTHING, Wish
 from vdit.types import Given
 
@@ -223,3 +224,26 @@ def test_a_scheduler_steps_as_the_solver_does(solver: str, kind: type[Solver]):
         x = scheduler.step(velocity(x, sigma.item()), t, x, return_dict=False)[0]
     sigmas = torch.unique_consecutive(scheduler.sigmas).double()
     torch.testing.assert_close(kind().solve(velocity, noise, sigmas), x, atol=4e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["wan_2_1_i2v", "wan_2_2_t2v_a14b"])
+def test_a_pipeline_that_diffusers_saved_comes_back(
+    variant: str, exported: Callable[[str], Exported], tmp_path: Path
+):
+    first = exported(variant)
+    first.pipeline().save_pretrained(tmp_path / "saved")
+    recipe = first.model.parent / "recipe.yaml"
+    line = ["--from", str(tmp_path / "saved"), "--to", str(tmp_path / "model"), "--recipe", str(recipe)]
+    assert run_command(import_, line) == 0
+    line = ["--from", str(tmp_path / "model"), "--layout", "diffusers", "--to", str(tmp_path / "out")]
+    assert run_command(export, line) == 0
+    for name in CONFIGS:
+        if (tmp_path / "saved" / name).is_file():
+            theirs, ours = (json.loads((tmp_path / place / name).read_text()) for place in ("saved", "out"))
+            assert ours == theirs
+    made = Exported(tmp_path / "model", tmp_path / "out")
+    pipeline = made.pipeline()
+    begin_below_one(pipeline)
+    image = picture(32, 32)
+    given = {"image": image} if "i2v" in variant else {}
+    compare(made, pipeline, (32, 32), EXACT, wished({0: image} if given else {}), **given)

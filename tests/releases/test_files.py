@@ -118,6 +118,8 @@ def test_what_came_in_the_authors_layout_goes_out_equal_to_the_byte(
         tensors = visual | {name: torch.randn(2, 3) for name in tensors.keys() - visual.keys()}
         tensors |= text_side if file == CLIP else {}
         torch.save({name: value.to(dtype) for name, value in tensors.items()}, release / file)
+    config = json.loads((release / "config.json").read_text()) | {"_diffusers_version": "0.30.0"}
+    (release / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (release / "xlm-roberta-large").mkdir()
     (release / "xlm-roberta-large/sentencepiece.bpe.model").write_bytes(b"words")
     taken = taken_in(release, model.parent / "codec.yaml", tmp_path / "model")
@@ -148,6 +150,8 @@ def test_what_came_in_the_layout_of_diffusers_goes_out_with_the_settings_it_had(
             "_name_or_path": "mine",
             "boundary_ratio": 0.875,
         },
+        "transformer/config.json": {"_diffusers_version": "0.39.0"},
+        "vae/config.json": {"clip_output": True},
         "scheduler/scheduler_config.json": {"solver_order": 3, "disable_corrector": [0], "flow_shift": 3.0},
     }
     for name, more in own.items():
@@ -205,3 +209,19 @@ def test_clip_without_its_text_side_is_filled_up_to_what_the_authors_class_loads
     again = taken_in(out, model.parent / "codec.yaml", tmp_path / "again")
     assert not (again / "published/clip").exists()
     shutil.rmtree(out)
+
+
+def test_a_tokenizer_of_another_kind_is_named_as_what_it_is(tiny: Callable[[str], Path], tmp_path: Path):
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    shutil.copytree(tiny("wan_2_1_t2v"), tmp_path / "model")
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, "red": 3, "star": 4}
+    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<unk>"))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    ends = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    kind = transformers.PreTrainedTokenizerFast
+    kind(tokenizer_object=raw, **ends).save_pretrained(tmp_path / "model/text")
+    out = given_out(tmp_path / "model", "diffusers", tmp_path / "out")
+    library, name = json.loads((out / "model_index.json").read_text())["tokenizer"]
+    opened = getattr(transformers, name).from_pretrained(out / "tokenizer")
+    assert library == "transformers"
+    assert opened("red star")["input_ids"] == [3, 4]

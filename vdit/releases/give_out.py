@@ -17,7 +17,7 @@ from vdit.models.wan.dit import WanDiT
 from vdit.releases.clip_file import CLIP_FILE, write_clip
 from vdit.releases.found import read_table
 from vdit.releases.pipeline import VERSION, Pipeline, Steps, write_pipeline
-from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side
+from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side, with_published
 from vdit.releases.take_in import DESCRIPTION, written_aside
 from vdit.releases.variant import variant_of
 from vdit.text.clip_vision import clip_keys
@@ -74,7 +74,8 @@ class _Folder:
         config = {"_diffusers_version": VERSION} | written_config(self.backbones[role], layout)
         # By its sizes alone a transformer of 5B is that of a text-to-video model.
         five = layout == "original" and self.variant == "wan_2_2_ti2v_5b"
-        return config | {"model_type": "ti2v"} if five else config
+        config |= {"model_type": "ti2v"} if five else {}
+        return with_published(config, self.folder, f"{PLACES[layout][role]}/config.json")
 
     def pipeline(self, steps: Steps) -> Pipeline:
         """What stands in the files of its pipeline."""
@@ -126,9 +127,12 @@ def give_out(
             source = trained[role] if role in trained else open_weights(folder / role)
             table = keymap_of(backbone, layout)
             save_shards(_theirs(source, table, role, progress), place, WEIGHTS)
-            (place / "config.json").write_text(json.dumps(configs[role], indent=2) + "\n")
+            _write(place / "config.json", configs[role])
         name = "vae" if layout == "diffusers" else f"Wan2.{2 if model.codec.stride_s > 8 else 1}_VAE.pth"
         export_codec(model.codec, layout, aside / name, imported_dtype(folder / "codec"))
+        if layout == "diffusers":
+            config = aside / name / "config.json"
+            _write(config, with_published(read_table(config), folder, "vae/config.json"))
         _text(folder / "text", aside, layout, progress)
         if (folder / "image").is_dir():
             notes += _image(folder, aside, layout, progress)
@@ -179,6 +183,10 @@ def _image(model: Path, out: Path, layout: str, progress: Progress) -> list[str]
     if notes:
         (out / "README.md").write_text("\n\n".join(notes) + "\n")
     return notes
+
+
+def _write(file: Path, table: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(table, indent=2) + "\n")
 
 
 def _encoder(folder: Path, tensors: Iterator[tuple[str, Tensor]], out: Path) -> None:

@@ -2,20 +2,31 @@
 
 published/                       in the folder of a model
     model_index.json, ...        how diffusers puts the parts together, as the release has it
+    transformer/config.json, ... the configurations of its parts, in either layout
     clip/                        the weights of CLIP's text side
     xlm-roberta-large/           its tokenizer
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vdit.releases.clip_file import text_side
+from vdit.releases.found import read_table
 from vdit.releases.pipeline import CONFIGS
 from vdit.releases.release import Release
 from vdit.weights.shards import save_shards
 from vdit.weights.source import WeightSource, open_weights
 
-__all__ = ["CLIP_TOKENIZER", "PUBLISHED", "keep_published", "kept_text_side", "published_bytes"]
+__all__ = [
+    "CLIP_TOKENIZER",
+    "PUBLISHED",
+    "keep_published",
+    "kept_text_side",
+    "published_bytes",
+    "with_published",
+]
 
 PUBLISHED, CLIP, CLIP_TOKENIZER = "published", "clip", "xlm-roberta-large"
 
@@ -27,10 +38,14 @@ def keep_published(release: Release, model: Path) -> None:
         OSError: the disk is full.
     """
     source, out = release.found.folder, model / PUBLISHED
-    for name in CONFIGS if release.found.layout == "diffusers" else ():
-        if (source / name).is_file():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, out / name)
+    files = [weights.parent / "config.json" for weights in release.found.backbones.values()]
+    if release.found.layout == "diffusers":
+        files += [source / name for name in (*CONFIGS, "vae/config.json")]
+    for file in files:
+        if file.is_file():
+            place = out / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
     if release.image is None:
         return
     if (source / CLIP_TOKENIZER).is_dir():
@@ -44,6 +59,12 @@ def published_bytes(release: Release) -> int:
     """What the large ones among them take on disk."""
     image = release.image
     return 0 if image is None else sum(t.nbytes for t in text_side(image.source, image.table).values())
+
+
+def with_published(config: Mapping[str, Any], model: Path, name: str) -> dict[str, Any]:
+    """A configuration with all that the release says in its own file of this name, if it has one."""
+    file = model / PUBLISHED / name
+    return {**config, **(read_table(file) if file.is_file() else {})}
 
 
 def kept_text_side(model: Path) -> WeightSource | None:
