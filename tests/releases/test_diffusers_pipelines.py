@@ -226,7 +226,7 @@ def test_a_scheduler_steps_as_the_solver_does(solver: str, kind: type[Solver]):
     torch.testing.assert_close(kind().solve(velocity, noise, sigmas), x, atol=4e-5, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["wan_2_1_i2v", "wan_2_2_t2v_a14b"])
+@pytest.mark.parametrize("variant", ["wan_2_1_vace", "wan_2_2_t2v_a14b"])
 def test_a_pipeline_that_diffusers_saved_comes_back(
     variant: str, exported: Callable[[str], Exported], tmp_path: Path
 ):
