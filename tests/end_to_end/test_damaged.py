@@ -11,8 +11,10 @@ import yaml
 from test_resume import final_weights, last_step
 
 from vdit.commands.train import main as train
+from vdit.data.folder import FolderSource
 from vdit.eval.curves import read_rows
 from vdit.sample.video_file import write_video
+from vdit.types import Clip
 
 VIDEOS, BAD = 12, "07.mp4"
 
@@ -53,6 +55,10 @@ def config(folder_config: Callable[[Path], Path], videos: Path) -> Path:
     values["loop"] |= {"steps": 10, "batch": 3, "save_every": 0}
     file.write_text(yaml.safe_dump(values))
     return file
+
+
+def train_losses(run: Path) -> list[float]:
+    return [row["loss"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
 
 
 def left_out(run: Path) -> dict[str, str]:
@@ -149,3 +155,108 @@ def test_more_damaged_files_than_may_be_end_a_run_that_is_saved(
     status, said = command(train, "--config", config, "--out", run, "--data.max_unreadable", "0.2")
     assert status == 0, said
     assert left_out(run).keys() == {"02.mp4@0", f"{BAD}@0"}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_together_and_go_on_as_one_would(
+    config: Path, begin, finish, command, tmp_path: Path
+):
+    """One of them meets the damaged file; none waits for it in vain, and all save."""
+    several = ["--loop.batch", "4", "--parallel.timeout", "60"]
+    status, said = command(train, "--config", config, "--out", tmp_path / "whole", *several)
+    assert status == 0, said
+    run, two = tmp_path / "run", [*several, "--parallel.devices", "2"]
+    said = finish(begin(config, run, *two, "--data.max_unreadable", "0"), status=2)
+    assert f"1 of 12 clips cannot be read ({BAD}@0: " in said
+    assert 0 < last_step(run) < 10
+    said = finish(begin(config, run, *two))
+    assert f"continuing {run} after step" in " ".join(said.split())
+    assert left_out(run).keys() == {f"{BAD}@0"}
+    assert train_losses(run) == pytest.approx(train_losses(tmp_path / "whole"), rel=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails when it is read")
+def test_a_disk_that_fails_ends_a_run_that_is_saved_and_counts_no_clip(
+    config: Path, videos: Path, whole: Path, command, monkeypatch, tmp_path: Path
+):
+    monkeypatch.setattr("vdit.data.unreadable.PAUSES", (0.01,))
+    shutil.copyfile(whole / BAD, videos / BAD)
+    run, get = tmp_path / "run", FolderSource.__getitem__
+    asked: list[int] = []
+
+    def fails_late(source: FolderSource, index: int) -> Clip:
+        asked.append(index)
+        if len(asked) == 30:  # all were read to begin with
+            for file in videos.glob("*.mp4"):
+                file.rename(videos / f"{file.name}.kept")
+                file.symlink_to("/proc/self/mem")
+        return get(source, index)
+
+    monkeypatch.setattr(FolderSource, "__getitem__", fails_late)
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 5
+    assert "the disk does not give" in said
+    assert f"saved after step {last_step(run)}; the same command goes on" in said
+    assert not (run / "unreadable.json").exists()
+    for file in videos.glob("*.kept"):
+        file.replace(file.with_suffix(""))
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 0, said
+
+
+def test_a_folder_that_was_moved_goes_on_with_its_codec_and_cache_elsewhere(
+    flow_config: Path, codec_run: Path, config: Path, whole: Path, videos: Path, command, tmp_path: Path
+):
+    shutil.copyfile(whole / BAD, videos / BAD)
+    codec = shutil.copytree(codec_run / "codec", tmp_path / "codec")
+    values, clips = yaml.safe_load(flow_config.read_text()), yaml.safe_load(config.read_text())
+    values["data"] = {**clips["data"], "held_out": clips["data"]["train"]}
+    values["task"]["init_args"] |= {"codec": str(codec), "cache": str(tmp_path / "cache")}
+    values["task"]["init_args"]["sampling"]["frames"] = 9
+    values["loop"] |= {"steps": 8, "save_every": 2}
+    file, run = tmp_path / "flow.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(values))
+    status, said = command(train, "--config", file, "--out", run)
+    assert status == 0, said
+    ended = final_weights(run)
+    for name in ("videos", "codec", "cache"):
+        (tmp_path / name).rename(tmp_path / f"moved_{name}")
+    moved = file.read_text()
+    for name in ("videos", "codec", "cache"):
+        moved = moved.replace(str(tmp_path / name), str(tmp_path / f"moved_{name}"))
+    file.write_text(moved)
+    shutil.rmtree(run / "checkpoints/step_00000008")
+    (tmp_path / "moved_videos/03.txt").write_text("a red circle moving left")
+    status, said = command(train, "--config", file, "--out", run)
+    assert status == 2
+    assert "1 training clips have another caption (03.mp4@0); 1 held out clips have another caption" in said
+    (tmp_path / "moved_videos/03.txt").write_text("noise 3")
+    status, said = command(train, "--config", file, "--out", run)
+    assert status == 0, said
+    assert "after step 6" in said
+    assert final_weights(run) == ended
+    shutil.rmtree(run / "checkpoints/step_00000008")
+    for caption in (tmp_path / "moved_videos").glob("*.txt"):
+        caption.write_text("a red circle moving left")
+    status, said = command(train, "--config", file, "--out", run, "--accept-changed-data")
+    assert status == 0, said
+    assert "changed: 12 training clips have another caption (00.mp4@0, 01.mp4@0," in said
+    assert "04.mp4@0 and 7 more)" in said
+    assert final_weights(run) != ended
+
+
+def test_a_run_of_before_there_was_a_record_is_known_by_its_settings(
+    config: Path, videos: Path, command, tmp_path: Path
+):
+    run = tmp_path / "run"
+    status, said = command(train, "--config", config, "--out", run)
+    assert status == 0, said
+    (run / "clips.jsonl").unlink()
+    moved = shutil.copytree(videos, tmp_path / "moved")
+    there = ["--data.train.init_args.path", moved]
+    status, said = command(train, "--config", config, "--out", run, *there)
+    assert status == 2
+    assert "is the folder of another configuration" in said
+    for options in ([], there):  # the first of them writes the record
+        status, said = command(train, "--config", config, "--out", run, *options)
+        assert (status, "is complete: 10 steps done" in said) == (0, True)
