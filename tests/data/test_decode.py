@@ -214,12 +214,6 @@ def test_unknown_and_missing_decoders_are_refused(monkeypatch):
         require_decoder("decord")
 
 
-def test_decord_gives_the_same_frames(video):
-    pytest.importorskip("decord")
-    numbers = [0, 30, 31, 59, 30]
-    assert torch.equal(open_video(video, "decord").frames(numbers), open_video(video).frames(numbers))
-
-
 @pytest.mark.parametrize(
     ("name", "frames", "size", "fps"),
     [

@@ -20,8 +20,17 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vdit.data.colour import Picture, require_exact_av
+from vdit.data.decord_reader import compared, decord_frames, refuse_other_frames
 from vdit.data.image import read_image
-from vdit.data.media import ABSENT, IMAGE_ENDINGS, VIDEO_ENDINGS, FrameTable, UnreadableVideo, VideoInfo
+from vdit.data.media import (
+    ABSENT,
+    IMAGE_ENDINGS,
+    READING,
+    VIDEO_ENDINGS,
+    FrameTable,
+    UnreadableVideo,
+    VideoInfo,
+)
 from vdit.data.picture import Screen
 from vdit.data.scan import changed, scan_video
 from vdit.data.stream import counted, decoded, opened
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "IMAGE_ENDINGS",
+    "READING",
     "VIDEO_ENDINGS",
     "Decoder",
     "FrameTable",
@@ -79,7 +89,7 @@ class VideoReader(ABC):
 def open_video(path: Path | str, decoder: Decoder = "pyav", table: FrameTable | None = None) -> VideoReader:
     """A reader of `path`; give the `table` of an earlier `scan` to save walking the file again."""
     path = Path(path)
-    table = scan(path) if table is None else table
+    table = scan(path, decoder) if table is None else table
     if path.suffix.lower() in IMAGE_ENDINGS:
         return _ImageReader(path, table)
     require_decoder(decoder)
@@ -103,12 +113,12 @@ def probe(path: Path | str) -> VideoInfo:
     return scan(path).info
 
 
-def scan(path: Path | str) -> FrameTable:
+def scan(path: Path | str, decoder: Decoder = "pyav") -> FrameTable:
     """Walk a file and decode as little of it as tells what it holds.
 
     Raises:
-        UnreadableVideo: no such file, not a video, no frames, fewer frames than its header promises, or
-            pictures that cannot be shown.
+        UnreadableVideo: no such file, not a video, no frames, fewer frames than its header promises,
+            pictures that cannot be shown, or that `decoder` shows otherwise than PyAV.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,7 +128,11 @@ def scan(path: Path | str) -> FrameTable:
     if path.suffix.lower() in IMAGE_ENDINGS:
         height, width = read_image(path).shape[:2]
         return FrameTable(VideoInfo(1, height, width, Fraction(1), 1.0), np.zeros(1, np.int64), np.zeros(1))
-    return scan_video(path)
+    table = scan_video(path)
+    if decoder == "decord":
+        numbers = compared(table.info.frames)
+        refuse_other_frames(path, _PyAVReader(path, table).frames(numbers), table.info.frames)
+    return table
 
 
 class _PyAVReader(VideoReader):
@@ -166,15 +180,7 @@ class _PyAVReader(VideoReader):
 
 class _DecordReader(VideoReader):
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "c t h w"]:
-        import decord  # pyright: ignore[reportMissingImports]
-
-        try:
-            video = decord.VideoReader(str(self.path), ctx=decord.cpu(0), num_threads=1)
-            return _channels_first(video.get_batch([int(i) for i in indices]).asnumpy())
-        except (decord.DECORDError, RuntimeError) as error:
-            raise UnreadableVideo(
-                self.path, f"decord cannot read it: {str(error).splitlines()[-1]}"
-            ) from error
+        return decord_frames(self.path, indices, self.table.info.frames)
 
 
 class _ImageReader(VideoReader):

@@ -9,7 +9,15 @@ from jaxtyping import Float64, Int64
 
 from vdit.types import InputError
 
-__all__ = ["ABSENT", "IMAGE_ENDINGS", "VIDEO_ENDINGS", "FrameTable", "UnreadableVideo", "VideoInfo"]
+__all__ = [
+    "ABSENT",
+    "IMAGE_ENDINGS",
+    "READING",
+    "VIDEO_ENDINGS",
+    "FrameTable",
+    "UnreadableVideo",
+    "VideoInfo",
+]
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".gif", ".apng"),
@@ -20,6 +28,9 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".ti
 
 ABSENT = "there is no such file"
 """Why a video that is named and not there cannot be used."""
+
+READING = 2
+"""The way in which files become pixels. Another number has clips encoded again that an older way read."""
 
 
 class UnreadableVideo(InputError):

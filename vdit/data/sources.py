@@ -17,6 +17,7 @@ from vdit.camera.pose_file import read_poses
 from vdit.data.cut import ClipCut
 from vdit.data.decode import (
     IMAGE_ENDINGS,
+    READING,
     Decoder,
     FrameTable,
     UnreadableVideo,
@@ -175,7 +176,7 @@ def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Vid
     path = entry.path
     if entry.unusable:
         raise UnreadableVideo(path, entry.unusable)
-    table = scan(path)
+    table = scan(path, decoder)
     info = table.info
     if cut.fps is not None and info.frames > 1 and info.fps < _SLOWEST * cut.fps:
         raise UnreadableVideo(path, f"its {float(info.fps):g} fps are too few for clips of {cut.fps:g} fps")
@@ -308,7 +309,7 @@ def _left(info: VideoInfo, cut: ClipCut) -> float:
 
 
 def _fingerprint(videos: Sequence[_Video], windows: Sequence[_Window], cut: ClipCut, decoder: Decoder) -> str:
-    digest = hashlib.sha256(repr((cut, decoder)).encode())
+    digest = hashlib.sha256(repr((cut, decoder, READING)).encode())
     for video in videos:
         entry = video.entry
         digest.update(repr((entry.name, entry.caption, entry.start, entry.end, video.content)).encode())
