@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from moving_waves import moving_waves
-from PIL import Image
 
-from vdit.data.decode import UnreadableVideo, open_video, probe, read_image, require_decoder, scan
+from vdit.data.decode import UnreadableVideo, open_video, probe, require_decoder, scan
 from vdit.sample.video_file import write_video
 from vdit.types import InputError
 
@@ -228,31 +227,3 @@ def test_real_videos(real_videos, name, frames, size, fps):
     reader = open_video(real_videos / name, table=table)
     assert torch.equal(reader.read(60, 8)[:, 5:], reader.read(65, 3))
     assert reader.read(frames - 1, 1).float().std() > 10  # a picture, not a flat field
-
-
-def test_images_of_16_bits_and_of_8_are_the_same_picture(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    Image.fromarray(grey).save(tmp_path / "8.png")
-    for name in ("16.png", "16.tiff"):
-        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / name)
-        assert np.array_equal(read_image(tmp_path / name), read_image(tmp_path / "8.png"))
-
-
-def test_what_is_transparent_lies_on_grey(tmp_path):
-    seen = np.zeros((2, 2, 4), np.uint8)
-    seen[0] = (250, 10, 0, 255)
-    Image.fromarray(seen).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
-    assert (image[0] == [250, 10, 0]).all()
-    assert (image[1] == 128).all()
-    palette = Image.new("P", (2, 2), 0)
-    palette.putpalette([9, 9, 9])
-    palette.save(tmp_path / "p.png", transparency=0)
-    assert (read_image(tmp_path / "p.png") == 128).all()
-
-
-@pytest.mark.parametrize("values", [np.full((2, 2), 0.5, np.float32), np.full((2, 2), 70_000, np.int32)])
-def test_an_image_whose_values_have_no_white_is_refused(tmp_path, values):
-    Image.fromarray(values).save(tmp_path / "a.tiff")
-    with pytest.raises(UnreadableVideo, match="its values have no white"):
-        read_image(tmp_path / "a.tiff")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
+from vdit.data.image import GREY
 from vdit.data.light import FULL, light_of
 from vdit.data.media import UnreadableVideo
 from vdit.types import InputError
@@ -21,9 +22,6 @@ __all__ = ["Colours", "Picture", "require_exact_av", "side_data"]
 
 Picture = list[UInt8[np.ndarray, "h w"]]
 """Red, green and blue."""
-
-GREY = 128
-"""What transparent pixels lie on."""
 
 # FFmpeg's numbers of colour matrices (AVColorSpace): those that swscale has, by its names, and some others.
 _RGB, _UNMARKED = 0, 2

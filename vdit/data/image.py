@@ -1,5 +1,7 @@
 """Images as they are meant to be seen."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,10 @@ from vdit.data.media import ABSENT, UnreadableVideo
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["read_image"]
+__all__ = ["GREY", "read_image"]
 
+GREY = 128
+"""What transparent pixels lie on."""
 FULL_16 = 2**16 - 1
 """White, where a value has 16 bits."""
 
@@ -51,7 +55,26 @@ def _eight_bits(path: Path, image: "Image.Image") -> UInt8[np.ndarray, "h w 3"]:
             raise UnreadableVideo(path, "its values have no white; save it with 8 or 16 bits a channel")
         grey = np.rint(values * (255 / FULL_16)).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
-    if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-        image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    if not image.has_transparency_data:
+        return np.array(_in_srgb(image))
+    clear = image.convert("RGBA")
+    clear.info.update(image.info)
+    ground = Image.new("RGB", image.size, (GREY, GREY, GREY))
+    ground.paste(_in_srgb(clear.convert("RGB")), mask=clear.getchannel("A"))
+    return np.array(ground)
+
+
+def _in_srgb(image: "Image.Image") -> "Image.Image":
+    """Colours as an ordinary screen shows them, by the profile that an image of others (Display P3) has."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # of another kind of colours, or damaged
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(
+                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            assert converted is not None
+            return converted
+    return image.convert("RGB")
