@@ -12,7 +12,17 @@ from jsonargparse import ArgumentParser
 
 from vdit.commands.command import run_command
 from vdit.commands.train import main as train
-from vdit.config import Run, build_run, load_run, parse_run, read_sampling
+from vdit.config import (
+    Parsed,
+    Run,
+    build_part,
+    build_run,
+    load_run,
+    parse_run,
+    read_sampling,
+    recorded_run,
+    settled,
+)
 from vdit.sample.sampler import Sampling
 from vdit.sample.video_file import write_video
 from vdit.types import InputError
@@ -52,14 +62,15 @@ def references(file: Path) -> set[Path]:
 
 
 def lay_out_videos(file: Path) -> None:
-    """Puts a video into every folder of the user's that a configuration reads, here."""
+    """Puts two videos into every folder of the user's that a configuration reads, here."""
     for part in {file, *references(file)}:
         for data in (yaml.safe_load(part.read_text()) or {}).values():
             if isinstance(data, dict) and data.get("class_path") == "vdit.data.folder.FolderSource":
                 folder, cut = Path(data["init_args"]["path"]), data["init_args"]["cut"]
-                grey = torch.zeros(3, cut["frames"], cut["height"], cut["width"])
-                write_video(folder / "grey.mp4", grey, fps=cut.get("fps", 8))
-                (folder / "grey.txt").write_text("nothing")
+                shape = (3, cut["frames"], cut["height"], cut["width"])
+                for name, shade in (("grey", 0.0), ("white", 1.0)):
+                    write_video(folder / f"{name}.mp4", torch.full(shape, shade), fps=cut.get("fps", 8))
+                    (folder / f"{name}.txt").write_text("nothing")
 
 
 def build_alone(file: Path) -> Any:
@@ -260,3 +271,58 @@ def test_nothing_at_all_is_refused_with_what_is_missing(capsys):
     said = refused(capsys)
     for name in ("out", "task", "data.train", "loop.steps"):
         assert name in said
+
+
+DIT = ("--config", str(CONFIGS / "train/flat_dit.yaml"))
+
+
+def sampling_of(*options: str, recorded: Parsed | None = None) -> dict[str, Any]:
+    parsed = parse_run([*DIT, *options], "")
+    again = settled(parsed, build_part(parsed, "data"), recorded)
+    said = again.values.task.init_args.sampling.as_dict()
+    assert yaml.safe_load(again.text)["task"]["init_args"]["sampling"]["frames"] == said["frames"]
+    return {name: said[name] for name in ("frames", "height", "width", "fps", "steps")}
+
+
+def test_samples_are_of_the_size_and_rate_of_the_clips_unless_said():
+    wide = ("--data.train.init_args.width", "48", "--data.train.init_args.fps", "16")
+    clips = {"frames": 9, "height": 32, "width": 48, "fps": 16.0, "steps": 40}
+    assert sampling_of(*wide) == clips
+    assert sampling_of(*wide, "--task.init_args.sampling.fps", "4") == {**clips, "fps": 4.0}
+    assert sampling_of(*wide, "--task.init_args.sampling", "null") == {**clips, "steps": 25}
+
+
+def test_a_run_keeps_the_samples_that_it_began_with():
+    began = parse_run([*DIT, "--task.init_args.sampling.height", "64"], "")
+    recorded = settled(began, build_part(began, "data"))
+    assert sampling_of(recorded=recorded)["height"] == 64
+
+
+def test_a_run_of_before_samples_followed_the_clips_keeps_what_it_had(tmp_path: Path):
+    parsed = parse_run([*DIT, "--task.init_args.sampling", "null"], "")
+    (tmp_path / "config.yaml").write_text(parsed.text)
+    said = recorded_run(tmp_path / "config.yaml").values.task.init_args.sampling
+    assert (said.frames, said.height, said.width, said.fps) == (9, 64, 64, 8.0)
+
+
+def test_clips_are_held_out_unless_others_are_named():
+    few = ("--data.train.init_args.clips", "40", "--data.held_out", "null")
+    parsed = parse_run([*DIT, *few], "")
+    data = build_part(parsed, "data")
+    assert len(data.train) + len(data.held_out) == 40
+    assert 1 <= len(data.held_out) < 10
+    assert yaml.safe_load(settled(parsed, data).text)["data"]["held_out_share"] == 0.05
+    with pytest.raises(InputError, match="held_out names its clips"):
+        build_part(parse_run([*DIT, "--data.held_out_share", "0.5"], ""), "data")
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "train").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_shipped_run_measures_on_clips_it_does_not_train_on_or_says_so(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    lay_out_videos(file)
+    data = build_part(load_run(file), "data")
+    learnt = {data.train.video(i) for i in range(len(data.train))}
+    shared = any(data.held_out.video(i) in learnt for i in range(len(data.held_out)))
+    assert shared == ("validates on the very clips that it trains on" in file.read_text())

@@ -25,12 +25,13 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from vdit.codecs.codec import VideoCodec
+from vdit.data.mixture import usual_format
 from vdit.parallel.engine import Parallel, start_of
-from vdit.sample.sampler import Sampling
+from vdit.sample.sampler import FORMAT, Sampling, SamplingSettings
 from vdit.train.flow_task import FlowTask
 from vdit.train.loop import Loop
 from vdit.train.optim import Optim
-from vdit.train.task import Data, Pace, Task
+from vdit.train.task import HELD_OUT_SHARE, Data, Pace, Task
 from vdit.types import InputError
 from vdit.yaml_file import read_yaml
 
@@ -44,6 +45,8 @@ __all__ = [
     "load_run",
     "parse_run",
     "read_sampling",
+    "recorded_run",
+    "settled",
 ]
 
 
@@ -56,6 +59,10 @@ PARTS: Mapping[Part, type] = {
     "pace": Pace,
     "parallel": Parallel,
 }
+
+
+EARLIER: Mapping[str, Any] = asdict(Sampling())
+"""Of samples of runs that were begun when these did not follow the clips."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +140,14 @@ def _parsed(arguments: Sequence[str], description: str, found: Callable[[Path, P
         raise InputError(f"{reason}. `python train.py --help` lists what can be set") from error
     out = Path(values.out)
     values.task = _located(values.task, lambda path: found(path, out))
+    return Parsed(values, _text(parser, values))
+
+
+def _text(parser: ArgumentParser, values: Namespace) -> str:
+    """A configuration as YAML that means the same from any folder."""
     told = values.clone()
-    told.out = str(out.absolute())
-    return Parsed(values, parser.dump(told))
+    told.out = str(Path(values.out).absolute())
+    return parser.dump(told)
 
 
 def _located(node: Any, found: Callable[[Path], Path]) -> Any:
@@ -152,17 +164,72 @@ def _located(node: Any, found: Callable[[Path], Path]) -> Any:
     return Path(os.path.abspath(place)) if place.exists() else place
 
 
-def build_run(parsed: Parsed) -> Run:
+def recorded_run(file: Path) -> Parsed:
+    """Read the configuration in a run folder.
+
+    Where it leaves open how samples are drawn, an earlier version wrote it, which had sizes of its own.
+    """
+    parsed = load_run(file)
+    return _with_sampling(parsed, EARLIER) if _sampling_of(parsed) is not None else parsed
+
+
+def settled(parsed: Parsed, data: Data, recorded: Parsed | None = None) -> Parsed:
+    """A configuration with what it leaves to its clips filled in: once, for a run keeps what it began with.
+
+    Args:
+        parsed: what the user says.
+        data: the clips.
+        recorded: what the run's folder says, where the run goes on.
+    """
+    own = parsed.values.data
+    if own.get("held_out") is None and own.get("held_out_share") is None:
+        parsed = _with(parsed, {"data.held_out_share": HELD_OUT_SHARE})
+    if _sampling_of(parsed) is None:
+        return parsed
+    before = None if recorded is None else _sampling_of(recorded)
+    return _with_sampling(parsed, before or asdict(usual_format(data.train)))
+
+
+def build_run(parsed: Parsed, data: Data | None = None) -> Run:
     """Build every object of a run; the weights are a function of the seed, and are where `start_of` says.
+
+    Args:
+        parsed: what it says; what it leaves open is as `settled` has it.
+        data: its clips, where they are built already.
 
     Raises:
         InputError: values that a class refuses.
     """
+    clips: Data = data or build_part(parsed, "data")
+    parsed = settled(parsed, clips)
     parallel = build_part(parsed, "parallel")
     with start_of(parallel):
         task = build_part(parsed, "task")
-    rest = {name: build_part(parsed, name) for name in PARTS if name not in ("task", "parallel")}
-    return Run(parsed.values.out, task, parallel=parallel, seed=parsed.values.seed, **rest)
+    rest = {name: build_part(parsed, name) for name in ("loop", "optim", "pace")}
+    return Run(parsed.values.out, task, clips, parallel=parallel, seed=parsed.values.seed, **rest)
+
+
+def _sampling_of(parsed: Parsed) -> dict[str, Any] | None:
+    """How samples are drawn, as far as it is said; None of a run that draws none."""
+    arguments = parsed.values.task.init_args
+    if "sampling" not in arguments:
+        return None
+    said = arguments.sampling
+    return asdict(SamplingSettings()) if said is None else said.as_dict()
+
+
+def _with_sampling(parsed: Parsed, clips: Mapping[str, Any]) -> Parsed:
+    """The same with length, size and rate of samples as clips have them, where it does not set them."""
+    said = _sampling_of(parsed) or {}
+    open_ = {name: clips[name] for name in FORMAT if said[name] is None}
+    return _with(parsed, {"task.init_args.sampling": Namespace({**said, **open_})}) if open_ else parsed
+
+
+def _with(parsed: Parsed, values: Mapping[str, Any]) -> Parsed:
+    changed = parsed.values.clone()
+    for name, value in values.items():
+        changed[name] = value
+    return Parsed(changed, _text(_parser(""), changed))
 
 
 def build_part(parsed: Parsed, name: Part) -> Any:
@@ -210,9 +277,9 @@ def build_flow(file: Path, shapes_only: bool = False) -> FlowTask:
 
 
 def read_sampling(file: Path) -> dict[str, Any]:
-    """All settings of `Sampling`, by a file of `configs/sample`. Raises InputError where it is none."""
+    """Settings of samples, by a file of `configs/sample`. Raises InputError where it is none."""
     try:
-        return asdict(Sampling(**_table(file)))
+        return asdict(SamplingSettings(**_table(file)))
     except TypeError as error:
         raise InputError(f"{file} is no recipe: {error}") from error
 

@@ -22,6 +22,7 @@ __all__ = [
     "Cameras",
     "Clip",
     "ClipBatch",
+    "ClipFormat",
     "ClipSource",
     "DenoiserInput",
     "Given",
@@ -86,6 +87,26 @@ class Clip:
     references: Float[Tensor, "k c h w"] | None = None
 
 
+@dataclass(frozen=True)
+class ClipFormat:
+    """Length, size and rate of a clip.
+
+    Attributes:
+        frames: of the clip.
+        height: pixels.
+        width: pixels.
+        fps: frames per second.
+    """
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width} at {self.fps:g} fps"
+
+
 @runtime_checkable
 class ClipSource(Protocol):
     """A finite, indexed set of clips: a folder, a list, shards, or a seed.
@@ -103,6 +124,14 @@ class ClipSource(Protocol):
 
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without decoding or drawing its pixels."""
+        ...
+
+    def format(self, index: int) -> ClipFormat:
+        """Length, size and rate of clip `index`, likewise."""
+        ...
+
+    def video(self, index: int) -> str:
+        """What clip `index` is cut out of, by content, likewise: clips of one video have it in common."""
         ...
 
 

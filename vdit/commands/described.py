@@ -8,7 +8,7 @@ import torch
 from vdit.codecs.codec import VideoCodec
 from vdit.codecs.folder import WEIGHTS, require_codec
 from vdit.commands.trained import require_model, saved_checkpoint
-from vdit.config import build_flow, build_part, load_run
+from vdit.config import build_flow, build_part, recorded_run
 from vdit.plan.scenes import described_codec
 from vdit.releases.take_in import DESCRIPTION
 from vdit.train.flow_task import FlowTask
@@ -53,7 +53,7 @@ def describe_trained(path: Path, step: int | None = None) -> Described:
     """
     folder = RunFolder(path).require()
     checkpoint = saved_checkpoint(folder, step)
-    config = load_run(folder.config)  # which imports its classes: what these make of their own has values
+    config = recorded_run(folder.config)  # which imports its classes: what these make of their own has values
     with torch.device("meta"):
         task = build_part(config, "task")
     if not isinstance(task, FlowTask):

@@ -3,12 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vdit.types import InputError
 
 if TYPE_CHECKING:
-    from vdit.sample.sampler import Sampling
+    from vdit.sample.sampler import SamplingSettings
+
+Settings = TypeVar("Settings", bound="SamplingSettings")
 
 __all__ = ["add_sampling_options", "check_sampling_options", "overridden", "rows_and_columns"]
 
@@ -56,7 +58,7 @@ def check_sampling_options(options: Namespace) -> None:
         raise InputError(f"--batch {options.batch} must be at least 1")
 
 
-def overridden(sampling: "Sampling", options: Namespace, more: Sequence[str] = ()) -> "Sampling":
+def overridden(sampling: Settings, options: Namespace, more: Sequence[str] = ()) -> Settings:
     """The settings of a run with what the options say instead, which may be of `more` settings.
 
     A `--guidance` is of both of two experts, unless `--guidance-low` says otherwise of the second.
@@ -69,7 +71,7 @@ def overridden(sampling: "Sampling", options: Namespace, more: Sequence[str] = (
     return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
-def _low_guidance(sampling: "Sampling", options: Namespace) -> float | None:
+def _low_guidance(sampling: "SamplingSettings", options: Namespace) -> float | None:
     """The guidance of the low-noise expert, where there are two."""
     if not sampling.boundary:
         if options.guidance_low is not None:

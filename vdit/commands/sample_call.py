@@ -101,7 +101,7 @@ def checked(options: Namespace) -> Call:
     device, precision = available_device(options.device), _precision(options)
     run = Path(options.model or options.run)
     model = describe_model(run) if options.model else describe_trained(run, options.checkpoint)
-    sampling = _sized(model.task.sampling, options)
+    sampling = _sized(model.task.settings, options).whole()
     frame_rate(sampling.fps)
     sampler, windows = Sampler(model.task.denoiser, model.codec, sampling), timeline.windows(sampling)
     _check_room(sampling, windows.length, options.batch or 1)
@@ -219,7 +219,7 @@ def _fitting(
     return fit
 
 
-def _sized(sampling: Sampling, options: Namespace) -> Sampling:
+def _sized(sampling: SamplingSettings, options: Namespace) -> SamplingSettings:
     if options.size:
         height, width = rows_and_columns(options.size)
         sampling = replace(sampling, height=height, width=width)

@@ -17,6 +17,7 @@ import torch
 from vdit.conditions.caption import Caption
 from vdit.config import Run
 from vdit.data.loader import BatchLoader
+from vdit.data.mixture import usual_format
 from vdit.data.order import ClipOrder
 from vdit.data.stack import LatentClip, stack
 from vdit.denoiser import Denoiser
@@ -99,10 +100,10 @@ class StepRace:
             raise InputError(
                 f"this configuration trains a {run.task.title}: give that of a text-to-video run"
             )
-        backbone, sampling = run.task.denoiser.backbone, run.task.sampling
+        backbone, clip = run.task.denoiser.backbone, usual_format(run.data.train)
         t, h, w = STRIDES
-        size = (1 + (sampling.frames - 1) // t, sampling.height // h, sampling.width // w)
-        clips = RandomClips((backbone.latent_channels, *size), sampling.fps)
+        size = (1 + (clip.frames - 1) // t, clip.height // h, clip.width // w)
+        clips = RandomClips((backbone.latent_channels, *size), clip.fps)
         self.denoiser = Denoiser(backbone, [Caption(CachedText(RandomText(backbone.text_width)))])
         self.loop = replace(run.loop, accumulate=1, save_every=0)
         self.optim, self.seed = run.optim, run.seed

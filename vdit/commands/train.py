@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vdit.commands.command import run_command
-from vdit.config import Parsed, Run, build_run, load_run, parse_run
+from vdit.config import Parsed, Run, build_part, build_run, parse_run, recorded_run, settled
 from vdit.parallel.launch import LOST, lost_peer, without_local_rank
 from vdit.train.run_clips import ACCEPT
 
@@ -43,12 +43,16 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse_run(words, __doc__ or "")
 
     from vdit.parallel.engine import Engine
+    from vdit.train.run_folder import RunFolder
 
-    run = build_run(parsed)
+    data, place = build_part(parsed, "data"), RunFolder(Path(parsed.values.out)).config
+    recorded = recorded_run(place) if place.is_file() else None
+    parsed = settled(parsed, data, recorded)
+    run = build_run(parsed, data)
     engine = Engine(run.parallel)
 
     def work() -> int:
-        return _train(engine, run, parsed, dry, accept, began)
+        return _train(engine, run, parsed, recorded, dry, accept, began)
 
     return work() if engine.mesh.world == 1 else run_among_others(work)
 
@@ -71,7 +75,15 @@ def run_among_others(work: Callable[[], int]) -> int:
     return status
 
 
-def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, accept: bool, began: float) -> int:
+def _train(
+    engine: "Engine",
+    run: Run,
+    parsed: Parsed,
+    recorded: Parsed | None,
+    dry: bool,
+    accept: bool,
+    began: float,
+) -> int:
     from rich.console import Console
 
     from vdit.train.finite import NonFinite
@@ -84,20 +96,20 @@ def _train(engine: "Engine", run: Run, parsed: Parsed, dry: bool, accept: bool, 
     folder = RunFolder(Path(run.out))
     if engine.mesh.world > 1:
         console.print(engine.title)
-    recorded = load_run(folder.config).text if folder.config.is_file() else None
+    before = None if recorded is None else recorded.text
     try:
         with TemporaryDirectory() as aside:
             if dry:
                 if engine.main:  # who alone makes it in a start; others would see the trial of its disk
-                    folder.check(parsed.text, recorded, accept)
+                    folder.check(parsed.text, before, accept)
                 # Of a new run, what a task leaves in the folder goes with the rehearsal. The first process
                 # says which it is: others may not see the run, if their disk is another.
-                place = aside if recorded is None else run.out
+                place = aside if before is None else run.out
                 folder = RunFolder(Path(engine.gathered([place])[0]))
             clips = max(1, run.loop.batch // engine.mesh.data_world)
             steps, seed = run.loop.steps, run.seed
             session = Session(engine, folder, console, run.data, run.pace, steps, seed, clips, began)
-            stopped = train(session, run.task, run.loop, run.optim, parsed.text, recorded, dry, accept)
+            stopped = train(session, run.task, run.loop, run.optim, parsed.text, before, dry, accept)
             engine.barrier()
         return engine.leave(3) if stopped else 0
     except NonFinite as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vdit.config import Parsed, build_flow, build_part, load_run
+from vdit.config import Parsed, build_flow, build_part, load_run, recorded_run
 from vdit.devices import available_device
 from vdit.releases.take_in import DESCRIPTION
 from vdit.sample.sampler import Sampling
@@ -108,7 +108,7 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     place = available_device(device)
     folder = RunFolder(path).require()
     checkpoint = saved_checkpoint(folder, step)
-    config = load_run(folder.config)
+    config = recorded_run(folder.config)
     task = build_part(config, "task")
     if not isinstance(task, FlowTask):
         raise InputError(f"{path} trained a {task.title}; sampling needs a text-to-video run")

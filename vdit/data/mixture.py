@@ -1,13 +1,16 @@
 """Several sources in one: videos beside images, long clips beside short ones."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vdit.data.order import BatchOrder, ClipOrder, MixedOrder
-from vdit.types import Clip, ClipSource, InputError
+from vdit.types import Clip, ClipFormat, ClipSource, InputError
 
-__all__ = ["Mixture", "Part", "order_of", "parts_of"]
+__all__ = ["Mixture", "Part", "order_of", "parts_of", "usual_format", "usual_part"]
+
+LOOKED_AT = 1024
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Mixture:
         source, within = self._find(index)
         return source.caption(within)
 
+    def format(self, index: int) -> ClipFormat:
+        source, within = self._find(index)
+        return source.format(within)
+
+    def video(self, index: int) -> str:
+        source, within = self._find(index)
+        return source.video(within)
+
     def _find(self, index: int) -> tuple[ClipSource, int]:
         within = index
         for part in self.parts:
@@ -70,6 +81,25 @@ class Mixture:
 def parts_of(source: ClipSource) -> list[ClipSource]:
     """The sources that clips of one shape each come from."""
     return [part.source for part in source.parts] if isinstance(source, Mixture) else [source]
+
+
+def usual_part(source: ClipSource) -> ClipSource:
+    """The source whose clips stand for all: of those of videos that which is seen most, or is longest."""
+    if not isinstance(source, Mixture):
+        return source
+    return max(source.parts, key=_weight).source
+
+
+def usual_format(source: ClipSource) -> ClipFormat:
+    """Length, size and rate that most clips of the usual part have, by `LOOKED_AT` of them at most."""
+    part = usual_part(source)
+    step = max(1, len(part) // LOOKED_AT)
+    return Counter(part.format(i) for i in range(0, len(part), step)).most_common(1)[0][0]
+
+
+def _weight(part: Part) -> tuple[bool, float, int]:
+    frames = part.source.format(0).frames
+    return frames > 1, part.share, frames
 
 
 def order_of(

@@ -10,7 +10,7 @@ from itertools import accumulate
 from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, LatentSource
 from vdit.data.stack import LatentClip
 from vdit.data.unreadable import first_readable
-from vdit.types import Clip, ClipSource
+from vdit.types import Clip, ClipFormat, ClipSource
 
 __all__ = ["JoinedLatents", "Piece", "compute_apart", "pieces_of"]
 
@@ -48,6 +48,12 @@ class Piece:
     def caption(self, index: int) -> str:
         """The caption of clip `index`."""
         return self.source.caption(self.start + index)
+
+    def format(self, index: int) -> ClipFormat:
+        return self.source.format(self.start + index)
+
+    def video(self, index: int) -> str:
+        return self.source.video(self.start + index)
 
 
 def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource]:

@@ -3,9 +3,10 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, grouped, printable
 from vdit.data.transforms import ResampleFps, ToUnitRange
-from vdit.types import Cameras, Clip, InputError
+from vdit.types import Cameras, Clip, ClipFormat, InputError
 
 __all__ = ["VideoSource"]
 
@@ -122,17 +123,35 @@ class VideoSource:
 
         with ThreadPoolExecutor(scan_threads) as pool:
             outcomes = list(pool.map(examine, entries))
-        self._videos = [outcome for outcome in outcomes if isinstance(outcome, _Video)]
+        videos = [outcome for outcome in outcomes if isinstance(outcome, _Video)]
         bad = [
             (entry, outcome.reason)
             for entry, outcome in zip(entries, outcomes, strict=True)
             if isinstance(outcome, UnreadableVideo)
         ]
-        if not self._videos:
+        if not videos:
             raise InputError(_none_usable(offer, bad))
-        self._windows = _windows(self._videos, cut)
-        self.report = _report(offer, self._videos, bad, cut, len(self._windows))
-        self.fingerprint = _fingerprint(self._videos, self._windows, cut, decoder)
+        self._take(offer, videos, bad)
+
+    def _take(self, offer: Offer, videos: Sequence[_Video], bad: Sequence[tuple[Entry, str]]) -> None:
+        self._offer, self._videos, self._bad = offer, videos, bad
+        self._windows = _windows(videos, self.cut)
+        self.report = _report(offer, videos, bad, self.cut, len(self._windows))
+        self.fingerprint = _fingerprint(videos, self._windows, self.cut, self._decoder)
+
+    def split(self, contents: Collection[str]) -> tuple["VideoSource", "VideoSource"]:
+        """The clips of other videos than some, and the clips of these, each as a source of its own.
+
+        Args:
+            contents: of the latter, as `video` tells them; some, and not all.
+        """
+        sides = [[v for v in self._videos if (v.content in contents) == apart] for apart in (False, True)]
+        ours, theirs = ({name for v in side for name in v.entry.counted} for side in sides)
+        rest, apart = copy(self), copy(self)
+        rest._take(replace(self._offer, seen=self._offer.seen - len(theirs - ours)), sides[0], self._bad)
+        nothing = replace(self._offer, seen=len(theirs), skipped=(), not_understood=(), remarks=())
+        apart._take(nothing, sides[1], ())
+        return rest, apart
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -169,6 +188,15 @@ class VideoSource:
             crop = window.id if self.cut.random_crop else ""  # whose place in the picture the id decides
             shown = f"{content} {self._videos[window.video].ticks[window.start]} {crop}"
             yield KnownClip(window.id, hashlib.sha256(shown.encode()).hexdigest()[:16], caption)
+
+    def format(self, index: int) -> ClipFormat:
+        """Length, size and rate of clip `index`."""
+        fps = self.cut.fps or float(self._videos[self._windows[index].video].table.info.fps)
+        return ClipFormat(self.cut.frames, self.cut.height, self.cut.width, fps)
+
+    def video(self, index: int) -> str:
+        """The content of the file of clip `index`; copies of one file have it in common."""
+        return self._videos[self._windows[index].video].content
 
 
 def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Video:

@@ -46,6 +46,6 @@ def shapes_of(data: Data) -> list[ClipShape]:
     parts = [(p.source, p.share) for p in source.parts] if isinstance(source, Mixture) else [(source, 1.0)]
     found = []
     for part, share in parts:
-        t, h, w = part[0].pixels.shape[1:]
-        found.append(ClipShape(t, h, w, share))
+        clip = part.format(0)
+        found.append(ClipShape(clip.frames, clip.height, clip.width, share))
     return found

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from vdit.flow.solver import Euler, Heun, Progress, schedule
 from vdit.sample.guided import Guided
 from vdit.types import Cameras, Clip, ClipBatch, Given, InputError, References, Repaint, on_tensors
 
-__all__ = ["NOTHING", "Sampler", "Sampling", "Wish", "wish_of"]
+__all__ = ["FORMAT", "NOTHING", "Sampler", "Sampling", "SamplingSettings", "Wish", "wish_of"]
 
 CHECKED = (
     ("fps", "above 0"),
@@ -35,6 +35,9 @@ CHECKED = (
 SOLVERS = {"euler": Euler, "heun": Heun, "unipc": UniPC, "dpm++": DPMSolverPP}
 
 
+FORMAT = {"frames": "--frames", "height": "--size", "width": "--size", "fps": "--fps"}
+"""What a sampled clip has in common with those that are trained on, and the options of `sample.py`."""
+
 REFUSALS = {
     "given": "takes no images: leave them out",
     "cameras": "follows no camera: leave it out",
@@ -46,14 +49,14 @@ REFUSALS = {
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How a clip is sampled.
+class SamplingSettings:
+    """How a clip is sampled, where length, size and rate may be left to the clips that are trained on.
 
     Args:
-        frames: pixel frames; must fit the codec (1 + 4n for the native one).
-        height: pixel rows.
-        width: pixel columns.
-        fps: frames per second of the file.
+        frames: pixel frames; must fit the codec (1 + 4n for the native one). By default those of the clips.
+        height: pixel rows; by default those of the clips.
+        width: pixel columns; by default those of the clips.
+        fps: frames per second of the file; by default those of the clips.
         steps: solver steps.
         guidance: scale of classifier-free guidance by the text; 1 is none.
         shift: moves the steps towards noise; 1 spaces them evenly.
@@ -70,10 +73,10 @@ class Sampling:
         guidance_camera: scale of guidance by the camera; 1 is none.
     """
 
-    frames: int = 9
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
     steps: int = 25
     guidance: float = 3.0
     shift: float = 1.0
@@ -101,6 +104,17 @@ class Sampling:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"sampling.{name} is {getattr(self, name)}, but must lie in [0, 1]")
 
+    def whole(self) -> "Sampling":
+        """The same, with nothing left open. Raises InputError where something is."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        if unset := [name for name in FORMAT if settings[name] is None]:
+            options = " ".join(dict.fromkeys(FORMAT[name] for name in unset))
+            raise InputError(
+                f"nothing says the {', '.join(unset)} of clips to sample: set sampling.{unset[0]} and the "
+                f"like, or give {options}"
+            )
+        return Sampling(**settings)
+
     def told(self, sigma: float) -> float:
         """What the model is told of a step's sigma."""
         return math.floor(1000 * sigma) / 1000 if self.whole_steps else sigma
@@ -110,6 +124,16 @@ class Sampling:
         low = self.guidance if self.low_guidance is None else self.low_guidance
         besides = (self.guidance_frames, self.guidance_references, self.guidance_camera)
         return Guidance(self.guidance, *besides, low, self.boundary)
+
+
+@dataclass(frozen=True)
+class Sampling(SamplingSettings):
+    """How a clip is sampled, its length, size and rate included. See `SamplingSettings`."""
+
+    frames: int = 9
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, GivenFrames
 from vdit.data.latents import Latents
+from vdit.data.mixture import parts_of, usual_format
 from vdit.data.order import spread
 from vdit.data.stack import stack
 from vdit.data.unreadable import first_readable, readable
@@ -26,7 +27,7 @@ from vdit.flow.objective import FlowMatching
 from vdit.flow.weight import SigmaWeight
 from vdit.models.backbone import VideoBackbone
 from vdit.progress import StageBars
-from vdit.sample.sampler import Sampler, Sampling, Wish
+from vdit.sample.sampler import FORMAT, Sampler, Sampling, SamplingSettings, Wish
 from vdit.sample.sheet import contact_sheet
 from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
@@ -40,7 +41,7 @@ from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
-from vdit.types import Cameras, Clip, ClipBatch, ClipSource, InputError, on_tensors
+from vdit.types import Cameras, Clip, ClipBatch, ClipFormat, ClipSource, InputError, on_tensors
 
 __all__ = ["FlowTask"]
 
@@ -61,7 +62,8 @@ class FlowTask(Task):
         caption_drop: probability of training a clip without its caption; 1 trains without text.
         conditions: what the model listens to besides: given frames, cameras.
         adapter: what is trained in place of the backbone's own weights; those, where it is None.
-        sampling: settings of the clips drawn during training, and the defaults of sample.py.
+        sampling: settings of the clips drawn during training, and the defaults of sample.py. Length, size and
+            rate are those of the training clips unless set.
         codec_dtype: what the codec computes with; None is the precision of its weights (float32 instead of
             bfloat16 on a device that has no such arithmetic).
     """
@@ -79,12 +81,12 @@ class FlowTask(Task):
         caption_drop: float = 0.1,
         conditions: Sequence[Condition] = (),
         adapter: LoRA | None = None,
-        sampling: Sampling | None = None,
+        sampling: SamplingSettings | None = None,
         codec_dtype: CodecDtype | None = None,
     ) -> None:
         self.codec_folder, self.cache = Path(codec), Path(cache)
         self.codec_dtype: CodecDtype | None = codec_dtype
-        self.sampling = sampling or Sampling()
+        self.settings = sampling or SamplingSettings()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
         self.caption_drop = caption_drop
@@ -92,6 +94,11 @@ class FlowTask(Task):
         if adapter is not None:
             self.borrowed = frozenset(f"backbone.{name}" for name in add_lora(backbone, adapter))
         self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop), *conditions])
+
+    @property
+    def sampling(self) -> Sampling:
+        """Settings of samples. Raises InputError where neither the configuration nor clips say their size."""
+        return self.settings.whole()
 
     @cached_property
     def codec(self) -> VideoCodec:
@@ -135,6 +142,18 @@ class FlowTask(Task):
 
     def captions(self, source: ClipSource) -> Captions:
         return read_captions(source, self.text)
+
+    def notes(self, data: Data) -> Sequence[str]:
+        usual = usual_format(data.train)
+        given = [part.format(0) for part in parts_of(data.train)]
+        own = ClipFormat(*(getattr(self.sampling, name) for name in FORMAT))
+        if own == usual or own in given:
+            return []
+        apart = [f"sampling.{name}" for name in FORMAT if getattr(own, name) != getattr(usual, name)]
+        return [
+            f"samples are {own}, but most clips that are trained on are {usual}: a model knows what it was "
+            f"shown; leave {', '.join(apart)} unset to follow the clips"
+        ]
 
     def prepare(self, session: Session) -> Work:
         if session.engine.main:

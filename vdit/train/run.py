@@ -23,6 +23,7 @@ from vdit.train.hooks.metrics import Journal, Metrics
 from vdit.train.hooks.progress import ProgressBar
 from vdit.train.left_out import tell_left_out
 from vdit.train.loop import Loop, fit
+from vdit.train.notes import tell_notes
 from vdit.train.optim import Optim, build_optimizer
 from vdit.train.reading import Reader, Unread, UnreadableClips
 from vdit.train.run_clips import RunClips
@@ -93,6 +94,7 @@ def carry_out(
             return None
         latest.require_state(checkpoints.writers)
     tell_left_out(session, task, dry)
+    tell_notes(session, task.notes(session.data))
     work = task.prepare(session)
     if latest is not None:
         latest.load(task.module, task.borrowed)

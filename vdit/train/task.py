@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import final
 
 from rich.console import Console
 from torch import nn
 
 from vdit.data.loader import ItemSource
+from vdit.data.split import split_source
 from vdit.parallel.engine import Engine
 from vdit.train.captions import Captions
 from vdit.train.hooks.hook import Hook
@@ -16,35 +18,53 @@ from vdit.train.run_folder import RunFolder
 from vdit.train.step import Step
 from vdit.types import ClipSource, InputError
 
-__all__ = ["Data", "Pace", "Session", "Task", "Work"]
+__all__ = ["HELD_OUT_SHARE", "Data", "Pace", "Session", "Task", "Work"]
 
 
-@dataclass(frozen=True)
+HELD_OUT_SHARE = 0.05
+"""Of the videos of `Data.train`, unless a run says more of what it is measured on."""
+
+
+@final
 class Data:
-    """The clips of a run.
+    """The clips of a run: `train` and `held_out`, which share no video unless a run asks for it.
 
     Args:
         train: what it learns from.
-        held_out: what it is measured on; never trained on.
+        held_out: what it is measured on; where it is not given, some of the videos of `train`, which are then
+            not trained on.
+        held_out_share: how many of the videos of `train` that is, over all of them; a twentieth by itself.
         workers: threads that prepare batches.
         max_unreadable: share of the clips that training may do without because they cannot be read; others
             stand in their place. One clip may be, unless it is 0.
+
+    Raises:
+        InputError: a source of `train` with no second video; a share of what is given apart.
     """
 
-    train: ClipSource
-    held_out: ClipSource
-    workers: int = 1
-    max_unreadable: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
+    def __init__(
+        self,
+        train: ClipSource,
+        held_out: ClipSource | None = None,
+        held_out_share: float | None = None,
+        workers: int = 1,
+        max_unreadable: float = 0.01,
+    ) -> None:
+        if workers < 1:
+            raise InputError(f"data.workers is {workers}, but must be at least 1: a thread reads the clips")
+        if held_out is not None and held_out_share is not None:
             raise InputError(
-                f"data.workers is {self.workers}, but must be at least 1: a thread reads the clips"
+                "data.held_out names its clips, so data.held_out_share has nothing to split: give one of them"
             )
-        if not 0 <= self.max_unreadable < 1:
+        if not 0 <= max_unreadable < 1:
             raise InputError(
-                f"data.max_unreadable is {self.max_unreadable}, but must be a share of the clips, below 1"
+                f"data.max_unreadable is {max_unreadable}, but must be a share of the clips, below 1"
             )
+        share = HELD_OUT_SHARE if held_out_share is None else held_out_share
+        pair = split_source(train, share) if held_out is None else (train, held_out)
+        self.train, self.held_out = pair
+        self.workers = workers
+        self.max_unreadable = max_unreadable
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,10 @@ class Task(ABC):
     @abstractmethod
     def check(self, data: Data) -> None:
         """Refuse, before any heavy work, what cannot be trained. Raises InputError."""
+
+    def notes(self, data: Data) -> Sequence[str]:
+        """What a person should know of these clips before the first step, a sentence each."""
+        return []
 
     @abstractmethod
     def captions(self, source: ClipSource) -> Captions | None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdit.types import Clip, InputError
+from vdit.types import Clip, ClipFormat, InputError
 from vdit.world.level import Level
 
 __all__ = ["WorldSource"]
@@ -137,6 +137,14 @@ class WorldSource:
     def caption(self, index: int) -> str:
         """The caption of clip `index`, without drawing it."""
         return getattr(self.level.describe(self.scene(index)), self._caption)
+
+    def format(self, index: int) -> ClipFormat:
+        """Length, size and rate of clip `index`, without drawing it."""
+        return ClipFormat(self._frames, self._height, self._width, self.rate(index))
+
+    def video(self, index: int) -> str:
+        """The scene of clip `index`: every clip is one of its own."""
+        return f"{self.level.fingerprint}-{self._seed}-{self._held_out}-{index}"
 
     def __getitem__(self, index: int) -> Clip:
         scene = self.scene(index)
