@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from tiny_training import trained
 
 from vdit.commands.command import run_command
@@ -100,3 +101,18 @@ def test_what_has_no_place_in_the_model_is_refused(
     capsys.readouterr()
     assert run_command(export, ["--from", "run", "--layout", "original", "--to", "out"]) == 2
     assert f"run trained high and low, and the model in {model} has no high/" in capsys.readouterr().err
+
+
+def test_a_codec_that_a_run_did_not_change_is_not_exported(
+    tiny: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    run, codec = Path("run"), tiny("wan_2_1_t2v") / "codec"
+    line = ["--from", "run/codec", "--layout", "diffusers", "--to"]
+    for place in ("start", "codec"):  # as a run of a codec that began with this one leaves them
+        shutil.copytree(codec, run / place)
+    assert run_command(export, [*line, "same"]) == 2
+    assert "run/codec has every weight of the codec that run began with" in capsys.readouterr().err
+    tensors = load_file(run / "codec/weights.safetensors")
+    next(iter(tensors.values())).view(-1)[0] += 1
+    save_file(tensors, run / "codec/weights.safetensors")
+    assert run_command(export, [*line, "other"]) == 0

@@ -45,11 +45,13 @@ def _parser() -> ArgumentParser:
 def _codec(source: Path, out: Path, layout: str) -> int:
     from vdit.codecs.folder import load_codec
     from vdit.codecs.published import export_codec, imported_dtype
+    from vdit.commands.trained_weights import refuse_unchanged_codec
 
     if layout == "original" and out.suffix not in (".pth", ".pt", ".safetensors"):
         raise InputError(f"--to {out} must be a file for the original layout: .pth, .pt or .safetensors")
     if layout == "diffusers" and out.suffix:
         raise InputError(f"--to {out} must be a folder for the diffusers layout")
+    refuse_unchanged_codec(source)
     print(f"{export_codec(load_codec(source), layout, out, imported_dtype(source))}")
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vdit.adapters.lora import LoRA, merged
+from vdit.codecs.folder import holds_codec
 from vdit.commands.trained import saved_checkpoint
 from vdit.config import load_run
 from vdit.models.experts import ROLES
@@ -17,7 +18,7 @@ from vdit.types import InputError
 from vdit.weights.foreign import only_prefix
 from vdit.weights.source import WeightSource, open_weights
 
-__all__ = ["TrainedModel", "trained_weights"]
+__all__ = ["TrainedModel", "refuse_unchanged_codec", "trained_weights"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class TrainedModel:
 
     folder: Path
     weights: Mapping[str, WeightSource]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A transformer of a run: how names of its weights begin, whence it was read, and in what precision."""
+
+    prefix: str
+    folder: Path
+    dtype: torch.dtype
 
 
 def trained_weights(path: Path) -> TrainedModel:
@@ -51,18 +61,18 @@ def trained_weights(path: Path) -> TrainedModel:
     if (backbone := settings.get("backbone")) is None:
         raise InputError(f"{path} trained a codec: give its folder {folder.codec}")
     parts = _parts(path, backbone)
-    model = _model(path, {role: place for role, (_, place) in parts.items()})
+    model = _model(path, {role: part.folder for role, part in parts.items()})
     checkpoint = saved_checkpoint(folder, None)
     checkpoint.verify()
     average = open_weights(checkpoint.average)
-    bases = {role: open_weights(place) for role, (_, place) in parts.items()}
-    trained = {role: only_prefix(average, prefix) for role, (prefix, _) in parts.items()}
-    if settings.adapter is not None:
+    trained = {role: only_prefix(average, part.prefix) for role, part in parts.items()}
+    bases = {role: open_weights(part.folder) for role, part in parts.items()}
+    if settings.adapter is None:
+        changed = {r: own for r, own in trained.items() if _differs(own, bases[r], parts[r].dtype)}
+    else:
         scale = LoRA(**settings.adapter.as_dict()).scale  # to build the task would read the model's weights
-        trained = {
-            role: merged(bases[role], dict(update.tensors()), scale) for role, update in trained.items()
-        }
-    changed = {role: source for role, source in trained.items() if _differs(source, bases[role])}
+        whole = {role: merged(bases[role], dict(own.tensors()), scale) for role, own in trained.items()}
+        changed = {role: own for role, own in whole.items() if _differs(own, bases[role])}
     if not changed:
         raise InputError(
             f"step {checkpoint.step} of {path} has every weight of {model} as it was imported, so there is "
@@ -71,19 +81,35 @@ def trained_weights(path: Path) -> TrainedModel:
     return TrainedModel(model, changed)
 
 
-def _parts(path: Path, backbone: Any) -> dict[str, tuple[str, Path]]:
-    """Of each transformer of a run, by role: how names of its weights begin, and what folder it is from."""
+def refuse_unchanged_codec(codec: Path) -> None:
+    """Refuse the codec of a run that has all weights of the one that the run began with.
+
+    Raises:
+        InputError: it has.
+    """
+    run = RunFolder(codec.parent)
+    if codec.absolute() != run.codec.absolute() or not holds_codec(run.start):
+        return
+    if not _differs(open_weights(codec), open_weights(run.start)):
+        raise InputError(
+            f"{codec} has every weight of the codec that {run.path} began with, so there is nothing to "
+            "export: train it longer, or at a higher learning rate"
+        )
+
+
+def _parts(path: Path, backbone: Any) -> dict[str, _Part]:
+    """The transformers of a run, by role."""
     experts = {role: backbone.init_args.get(role) for role in ROLES}
     if all(experts.values()):
-        named = {f"backbone.{role}.": part for role, part in experts.items()}
+        named = {f"backbone.{role}.": part.init_args for role, part in experts.items()}
     else:
-        named = {"backbone.": backbone}
-    folders = {prefix: part.init_args.get("folder") for prefix, part in named.items()}
-    if not all(folders.values()):
+        named = {"backbone.": backbone.init_args}
+    if not all(part.get("folder") for part in named.values()):
         raise InputError(f"{path} did not begin with a model that was taken in: its layout is `run`")
-    if len(folders) == 1:  # a whole model, or one of its experts
-        return {place.name: (prefix, place) for prefix, place in folders.items()}
-    return {role: (prefix, folders[prefix]) for role, prefix in zip(ROLES, folders, strict=True)}
+    parts = [_Part(prefix, part.folder, getattr(torch, part.dtype)) for prefix, part in named.items()]
+    # A transformer alone is a whole model or one of its experts: that is what its folder is called.
+    roles = ROLES if len(parts) > 1 else (parts[0].folder.name,)
+    return dict(zip(roles, parts, strict=True))
 
 
 def _model(path: Path, folders: Mapping[str, Path]) -> Path:
@@ -100,10 +126,14 @@ def _model(path: Path, folders: Mapping[str, Path]) -> Path:
     return model
 
 
-def _differs(trained: WeightSource, base: WeightSource) -> bool:
-    """Whether any weight is another than the base's, at the precision of what was trained."""
+def _differs(trained: WeightSource, base: WeightSource, read_as: torch.dtype | None = None) -> bool:
+    """Whether any weight is another than the base's, at the precision that a run read the base in."""
     if lost := trained.entries().keys() ^ base.entries().keys():
         raise InputError(
             f"{trained.path} is not of the model in {base.path}: {min(lost)} is in one of them alone"
         )
-    return any(not torch.equal(value, base.tensor(name).to(value.dtype)) for name, value in trained.tensors())
+    for name, value in trained.tensors():
+        before = base.tensor(name)
+        if not torch.equal(value, before.to(read_as or value.dtype).to(value.dtype)):
+            return True
+    return False
