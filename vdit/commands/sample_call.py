@@ -19,7 +19,7 @@ from vdit.devices import available_device, free_memory
 from vdit.plan.sampling import sampling_memory
 from vdit.sample.notes import cut_prompts
 from vdit.sample.prompts import LARGEST_SEED, Prompt, read_prompts
-from vdit.sample.sampler import Sampler, Sampling, Wish
+from vdit.sample.sampler import Sampler, Sampling, SamplingSettings, Wish
 from vdit.sample.video_file import frame_rate
 from vdit.sample.windows import Windows, check_windows
 from vdit.text.source import file_digest
