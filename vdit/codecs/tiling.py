@@ -192,8 +192,8 @@ class TiledCodec:
         """Tile after tile, each through all chunks: one tile's past in memory at a time."""
         mosaic = Mosaic(chunks[0], pieces, self.overlap, unit, scale)
         for tile in mosaic.tiles:
-            memory = self._memory()
-            mosaic.add(torch.cat([code(mosaic.cut(chunk, tile), memory) for chunk in chunks], dim=2), tile)
+            memory = self._memory() if len(chunks) > 1 else None  # a single chunk is not remembered
+            mosaic.add(_joined([code(mosaic.cut(chunk, tile), memory) for chunk in chunks], dim=2), tile)
         return mosaic.joined()
 
     def _stream(
@@ -209,9 +209,9 @@ class TiledCodec:
             yield mosaic.joined()
 
 
-def _joined(clips: Sequence[Tensor]) -> Tensor:
-    """Several clips as one batch, without a copy where they are one already."""
-    return clips[0] if len(clips) == 1 else torch.cat(list(clips))
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Several clips or chunks as one, without a copy where they are one already."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 class Mosaic:
