@@ -159,3 +159,45 @@ def test_an_empty_reference_is_refused(here: Path):
         (here / "t.yaml").write_text(f"references: {said}\n")
         with pytest.raises(InputError, match="references are a list of images, of one at least"):
             read_timeline(here / "t.yaml")
+
+
+@pytest.mark.parametrize(
+    ("timeline", "notes"),
+    [
+        (Timeline(), []),
+        (Timeline(camera_file="poses.txt", continued="clip.mp4"), []),  # as long, of this shape and rate
+        (Timeline(references=("a.png",)), []),  # fitted whole
+        (
+            Timeline(first="a.png", keyframes={4: "a.png"}),
+            ["a.png is 20x20, and the clip 16x32: 50% of it are cut off, above and below"],
+        ),
+        (
+            Timeline(last="tall.png"),
+            ["tall.png is 16x40, and the clip 16x32: 20% of it are cut off, on the left "],
+        ),
+        (Timeline(first="near.png"), []),  # 1088 rows as 1080
+        (
+            Timeline(camera_file="poses.txt", length=7),
+            ["has 9 poses, and the clip 7 frames: the last 2 are not"],
+        ),
+        (
+            Timeline(repaint="clip.mp4", mask="b.png"),
+            [
+                "b.png is 20x20, and the clip 16x32",
+                "clip.mp4 has 20 frames at 8 a second, and the clip 9: the last 11",
+            ],
+        ),
+        (
+            Timeline(continued="fast.mp4"),
+            ["fast.mp4 has 24 frames a second, and the clip 8: the nearest in time"],
+        ),
+    ],
+)
+def test_what_is_not_shown_of_what_is_given_is_said(here: Path, timeline: Timeline, notes: list[str]):
+    for name, size in (("tall", (40, 16)), ("near", (1920, 964))):
+        Image.new("RGB", size).save(here / f"{name}.png")
+    write_video(here / "fast.mp4", torch.zeros(3, 48, 32, 64), 24.0, {})
+    found = timeline.notes(SAMPLING)
+    assert len(found) == len(notes)
+    for said, part in zip(sorted(found), sorted(notes), strict=True):
+        assert part in said
