@@ -1,7 +1,9 @@
 """Files that pass the scan and cannot be decoded, met while training; files that move, change and go."""
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -260,3 +262,20 @@ def test_a_run_of_before_there_was_a_record_is_known_by_its_settings(
     for options in ([], there):  # the first of them writes the record
         status, said = command(train, "--config", config, "--out", run, *options)
         assert (status, "is complete: 10 steps done" in said) == (0, True)
+
+
+def test_files_that_are_never_read_to_their_end_are_named_and_the_run_is_saved(
+    config: Path, videos: Path, whole: Path, begin, finish, tmp_path: Path
+):
+    """Pipes that nobody writes into: a decoder waits for them for ever, as it would for a dead server."""
+    run = tmp_path / "run"
+    options = ["--loop.steps", "100000", "--loop.save_every", "5", "--parallel.timeout", "5"]
+    process = begin(config, run, *options)
+    while last_step(run) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    for file in videos.glob("*.mp4"):
+        os.mkfifo(tmp_path / file.name)
+        (tmp_path / file.name).replace(file)
+    said = " ".join(finish(process, status=5).split())
+    assert ".mp4@0 could not be read within 4 s" in said
+    assert f"The run is saved after step {last_step(run)}; the same command goes on from there" in said

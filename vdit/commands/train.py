@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from vdit.commands.command import run_command
 from vdit.config import Parsed, Run, build_part, build_run, parse_run, recorded_run, settled
+from vdit.data.loader import still_reading
 from vdit.parallel.launch import LOST, lost_peer, without_local_rank
 from vdit.train.run_clips import ACCEPT
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 DRY = "--dry-run"
+
+PATIENCE = 5.0
+"""Seconds that a run which has lost its disk gives a thread that still reads."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +56,12 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine(run.parallel)
 
     def work() -> int:
-        return _train(engine, run, parsed, recorded, dry, accept, began)
+        status = _train(engine, run, parsed, recorded, dry, accept, began)
+        if status == LOST and still_reading(PATIENCE):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
 
     return work() if engine.mesh.world == 1 else run_among_others(work)
 

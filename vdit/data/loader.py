@@ -5,6 +5,7 @@ any number of ranks sees the same batches, and so does a run that goes on.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,10 @@ from vdit.data.unreadable import Unreadable, UnreadableClip, read_clip
 from vdit.types import Clip, ClipBatch, InputError
 from vdit.weights.files import DiskError
 
-__all__ = ["BatchLoader", "ItemSource"]
+__all__ = ["BatchLoader", "ItemSource", "still_reading"]
+
+THREADS = "clips"
+"""How the names of threads that read begin."""
 
 IN_A_ROW = 20
 """Clips that cannot be read, one behind the other, after which it is not the clips: their disk is gone."""
@@ -235,6 +239,17 @@ class BatchLoader:
         self._ahead.clear()
 
 
+def still_reading(seconds: float) -> bool:
+    """Whether a thread of a closed loader still reads after so long. Python would wait for it at its end."""
+    deadline = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return True
+    return False
+
+
 def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:
     """Threads that run torch operations on one core each; the caller keeps its own number of cores.
 
@@ -250,7 +265,7 @@ def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
         ready.wait()
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
     for _ in range(workers):
         pool.submit(claim_one_core)
     ready.wait()
