@@ -12,11 +12,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_training import trained
 
 from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
-from vdit.commands.trained import load_model
+from vdit.commands.trained import load_model, load_trained
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Solver
 from vdit.releases.pipeline import CONFIGS, SCHEDULERS
@@ -44,7 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A model, and the folder that was made of it for diffusers."""
+    """A model or a run, and the folder that was made of it for diffusers."""
 
     model: Path
     folder: Path
@@ -115,7 +116,8 @@ def compare(
     exported: Exported, pipeline: Any, size: tuple[int, int], bound: float, wish: Wish = NOTHING, **given: Any
 ) -> None:
     """Demand the same latents and the same video of diffusers and of the model here."""
-    opened = load_model(exported.model, "cpu")
+    load = load_trained if (exported.model / "checkpoints").is_dir() else load_model
+    opened = load(exported.model, device="cpu")
     sampling = replace(opened.sampling, height=size[0], width=size[1])
     sampler = opened.task.sampler(sampling)
     if pipeline.config.boundary_ratio is not None:
@@ -226,7 +228,7 @@ def test_a_scheduler_steps_as_the_solver_does(solver: str, kind: type[Solver]):
     torch.testing.assert_close(kind().solve(velocity, noise, sigmas), x, atol=4e-5, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["wan_2_1_vace", "wan_2_2_t2v_a14b"])
+@pytest.mark.parametrize("variant", ["wan_2_1_i2v", "wan_2_1_vace", "wan_2_2_t2v_a14b"])
 def test_a_pipeline_that_diffusers_saved_comes_back(
     variant: str, exported: Callable[[str], Exported], tmp_path: Path
 ):
@@ -247,3 +249,17 @@ def test_a_pipeline_that_diffusers_saved_comes_back(
     image = picture(32, 32)
     given = {"image": image} if "i2v" in variant else {}
     compare(made, pipeline, (32, 32), EXACT, wished({0: image} if given else {}), **given)
+
+
+def test_a_lora_gives_the_same_video(
+    exported: Callable[[str], Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    model = exported("wan_2_2_t2v_a14b").model
+    own = ["--optim.lr", "0.1", "--task.init_args.sampling.shift", "2", "--task.init_args.adapter.rank", "2"]
+    assert trained(model, "run", *own) == 0
+    assert run_command(export, ["--from", "run", "--layout", "diffusers", "--to", "out"]) == 0
+    made = Exported(tmp_path / "run", tmp_path / "out")
+    pipeline = made.pipeline()
+    begin_below_one(pipeline)
+    compare(made, pipeline, (32, 64), EXACT)

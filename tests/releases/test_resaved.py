@@ -67,6 +67,9 @@ def test_an_image_encoder_however_it_is_saved(kind: str, release: Path, tiny: Ca
     assert torch.equal(got, wanted)
     for layout in ("diffusers", "original"):
         assert run_command(export, ["--from", "out", "--layout", layout, "--to", f"again_{layout}"]) == 0
+    names = open_weights(next(Path("again_original").glob("models_clip_*.pth"))).shapes()
+    assert {name.split(".")[0] for name in names} == {"visual", "textual", "log_scale"}
+    assert "visual.head" in names
 
 
 @pytest.mark.parametrize("extras", ["counted places", "projection of another size"])

@@ -41,8 +41,9 @@ PLACES: Mapping[str, Mapping[str, str]] = {
 TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 
 _FILLED = (
-    "{file} holds {count} tensors of zeros: CLIP's text side, which this model came without, as do all in "
-    "the layout of diffusers. The code of Wan's authors loads them and computes nothing with them."
+    "{file} holds zeros in place of {count} tensors that this model came without: CLIP's text side, which "
+    "no release in the layout of diffusers has. The code of Wan's authors loads them and computes nothing "
+    "with them."
 )
 _NO_TOKENIZER = (
     "The code of Wan's authors also opens a folder {folder}, which this model came without: copy it here "

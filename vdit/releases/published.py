@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vdit.releases.clip_file import text_side
 from vdit.releases.found import read_table
 from vdit.releases.pipeline import CONFIGS
@@ -46,19 +48,16 @@ def keep_published(release: Release, model: Path) -> None:
             place = out / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-    if release.image is None:
-        return
-    if (source / CLIP_TOKENIZER).is_dir():
+    if release.image is not None and (source / CLIP_TOKENIZER).is_dir():
         shutil.copytree(source / CLIP_TOKENIZER, out / CLIP_TOKENIZER)
-    if tensors := text_side(release.image.source, release.image.table):
+    if tensors := _text_side(release):
         (out / CLIP).mkdir(parents=True)
         save_shards(tensors.items(), out / CLIP, "model")
 
 
 def published_bytes(release: Release) -> int:
     """What the large ones among them take on disk."""
-    image = release.image
-    return 0 if image is None else sum(t.nbytes for t in text_side(image.source, image.table).values())
+    return sum(tensor.nbytes for tensor in _text_side(release).values())
 
 
 def with_published(config: Mapping[str, Any], model: Path, name: str) -> dict[str, Any]:
@@ -71,3 +70,10 @@ def kept_text_side(model: Path) -> WeightSource | None:
     """The weights of CLIP's text side, where the model in a folder came with them."""
     folder = model / PUBLISHED / CLIP
     return open_weights(folder) if folder.is_dir() else None
+
+
+def _text_side(release: Release) -> Mapping[str, Tensor]:
+    """Of the authors' layout alone: others have another text side, or none."""
+    if release.image is None or release.found.layout != "original":
+        return {}
+    return text_side(release.image.source, release.image.table)
