@@ -173,7 +173,7 @@ def test_another_solver_is_taken_and_settings_that_say_nothing_are_not_told(
     [
         ("model_index.json", {"boundary_ratio": "high"}, "says boundary_ratio high, which is no number"),
         ("model_index.json", {"boundary_ratio": 1.5}, "must lie between 0 and 1, not at 1.5"),
-        (SCHEDULER, {"flow_shift": 0}, "sampling.shift is 0.0, but must be a number above 0"),
+        (SCHEDULER, {"flow_shift": 0}, "sampling.shift is 0, but must be a number above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
@@ -198,3 +198,18 @@ def test_a_release_without_its_second_expert_is_no_other_model(
     shutil.rmtree(release / "transformer_2")
     assert run_command(import_, ["--from", str(release), "--to", "out"]) == 2
     assert "it lacks transformer_2/" in capsys.readouterr().err
+
+
+def test_settings_beside_the_weights_of_the_authors_layout_are_used(
+    tiny: Callable[[str], Path], given_out: Callable[..., Path]
+):
+    release = given_out("wan_2_2_t2v_a14b", "original")
+    told = {"boundary": 0.7, "sample_shift": 9.0, "sample_steps": 8, "sample_guide_scale": [1.0, 1.5]}
+    (release / "configuration.json").write_text(json.dumps({"task": "text-to-video", **told}))
+    edited(release / "high_noise_model/config.json", eps=1e-5)
+    model, report = taken_in(release, tiny("wan_2_2_t2v_a14b"))
+    expected = {"boundary": 0.7, "shift": 9.0, "steps": 8, "guidance": 1.5, "low_guidance": 1.0}
+    assert {name: model["sampling"][name] for name in expected} == expected
+    assert model["backbone"]["init_args"]["boundary"] == 0.7
+    assert report["sampling"]["steps"] == {"value": 8, "from": "configuration.json"}
+    assert "config.json says eps 1e-05, and 1e-06 is computed." in report["notes"]

@@ -61,6 +61,26 @@ WITHOUT_EFFECT = {
 }
 """Settings of a scheduler that say nothing where sigmas are those of a flow without a dynamic shift."""
 
+AUTHORS = {
+    "boundary": "boundary",
+    "sample_shift": "shift",
+    "sample_steps": "steps",
+    "sample_fps": "fps",
+    "frame_num": "frames",
+    "sample_neg_prompt": "negative",
+}
+"""What the authors' own configurations (Wan2.2 wan/configs) call settings of sampling."""
+
+CONFIGURATIONS = ("config.json", "configuration.json")
+
+COMPUTED: Mapping[str, tuple[Any, ...]] = {
+    "eps": (1e-6,),
+    "qk_norm": (True, "rms_norm_across_heads"),
+    "cross_attn_norm": (True,),
+    "window_size": ([-1, -1],),
+}
+"""What a transformer's configuration may say that no shape shows, and what is computed here."""
+
 PIPELINES = {
     "WanPipeline",
     "WanImageToVideoPipeline",
@@ -168,9 +188,11 @@ def _name(folder: Path) -> str:
 def _own_settings(release: Release) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     """What a release says of its sampling, with the file that says it, and what of that is not followed."""
     found = release.found
+    unlike = _unlike(found)
     if found.layout != "diffusers":
-        return {}, []
+        return _of_authors(found.folder), unlike
     own, notes = _of_scheduler(found)
+    notes += unlike
     index = read_table(found.folder / INDEX)
     if (boundary := index.get("boundary_ratio")) is not None:
         own["boundary"] = (_number(boundary, "boundary_ratio", INDEX), INDEX)
@@ -189,6 +211,34 @@ def _own_settings(release: Release) -> tuple[dict[str, tuple[Any, str]], list[st
         ):
             notes += [f"{INDEX} says {key} {value}, which is not followed."] if value else []
     return own, notes
+
+
+def _unlike(found: Found) -> list[str]:
+    """What a transformer's configuration says of its arithmetic that is not computed here."""
+    notes: dict[str, None] = {}
+    for file in (weights.parent / "config.json" for weights in found.backbones.values()):
+        for key, value in read_table(file).items():
+            if value not in COMPUTED.get(key, (value,)):
+                notes[f"{file.name} says {key} {value}, and {COMPUTED[key][0]} is computed."] = None
+    return list(notes)
+
+
+def _of_authors(folder: Path) -> dict[str, tuple[Any, str]]:
+    """Settings that stand in files of the authors' layout, by whoever made it."""
+    own: dict[str, tuple[Any, str]] = {}
+    for name in CONFIGURATIONS:
+        table = read_table(folder / name) if (folder / name).is_file() else {}
+        for theirs, ours in AUTHORS.items():
+            if (value := table.get(theirs)) is not None:
+                own[ours] = (value if ours == "negative" else _number(value, theirs, name), name)
+        if (
+            scale := table.get("sample_guide_scale")
+        ) is not None:  # of two experts that for little noise first
+            low, high = scale if isinstance(scale, list) and len(scale) == 2 else (scale, scale)
+            own["guidance"] = (_number(high, "sample_guide_scale", name), name)
+            if isinstance(scale, list):
+                own["low_guidance"] = (_number(low, "sample_guide_scale", name), name)
+    return own
 
 
 def _of_scheduler(found: Found) -> tuple[dict[str, tuple[Any, str]], list[str]]:
@@ -221,7 +271,7 @@ def _of_scheduler(found: Found) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     return own, notes
 
 
-def _number(value: object, key: str, file: str) -> float:
+def _number(value: object, key: str, file: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{file} says {key} {value}, which is no number")
-    return float(value)
+    return value
