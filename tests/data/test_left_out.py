@@ -325,6 +325,19 @@ def test_every_ending_that_is_accepted_is_read(tmp_path: Path):
     balanced(source.report)
 
 
+def test_the_two_sides_of_a_split_balance(tmp_path: Path):
+    picture(tmp_path / "kept.png")
+    picture(tmp_path / "held.png", (20, 20))
+    (tmp_path / "held.jpg").write_bytes(b"no picture")  # shares its caption with one that is held out
+    for name in ("held.txt", "kept.txt", "notes.xyz"):
+        (tmp_path / name).write_text("words")
+    source = FolderSource(tmp_path, STILL)
+    assert balanced(source.report).seen == 6
+    rest, apart = source.split([source.video(0)])
+    assert [source[0].id, apart[0].id, rest[0].id] == ["held.png@0", "held.png@0", "kept.png@0"]
+    assert (balanced(rest.report).seen, balanced(apart.report).seen) == (4, 2)
+
+
 def test_a_second_video_in_a_file_is_told(tmp_path: Path):
     with av.open(str(tmp_path / "two.mkv"), "w") as file:
         streams = [file.add_stream("libx264", rate=Fraction(25)) for _ in range(2)]

@@ -1,12 +1,13 @@
 """What a folder or a list offers, before any video is opened."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdit.data.report import Reasons
+from vdit.data.report import Reasons, grouped
 
-__all__ = ["Entry", "Offer"]
+__all__ = ["Entry", "Offer", "none_usable"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,11 @@ class Offer:
     skipped: Reasons = ()
     not_understood: Reasons = ()
     remarks: Reasons = ()
+
+
+def none_usable(offer: Offer, bad: Sequence[tuple[Entry, str]]) -> str:
+    """A sentence for a source of which no video can be used; `bad` has the reasons."""
+    left_out = (*((entry.name, reason) for entry, reason in bad), *offer.skipped)
+    return f"none of the {len(bad)} videos of {offer.described} can be used; " + "; ".join(
+        grouped(left_out, most=5)
+    )

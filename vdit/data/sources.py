@@ -27,10 +27,10 @@ from vdit.data.decode import (
     require_decoder,
     scan,
 )
-from vdit.data.entry import Entry, Offer
+from vdit.data.entry import Entry, Offer, none_usable
 from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
-from vdit.data.report import SourceReport, grouped, printable
+from vdit.data.report import SourceReport, printable
 from vdit.data.transforms import ResampleFps, ToUnitRange
 from vdit.types import Cameras, Clip, ClipFormat, InputError
 
@@ -130,7 +130,7 @@ class VideoSource:
             if isinstance(outcome, UnreadableVideo)
         ]
         if not videos:
-            raise InputError(_none_usable(offer, bad))
+            raise InputError(none_usable(offer, bad))
         self._take(offer, videos, bad)
 
     def _take(self, offer: Offer, videos: Sequence[_Video], bad: Sequence[tuple[Entry, str]]) -> None:
@@ -147,8 +147,11 @@ class VideoSource:
         """
         sides = [[v for v in self._videos if (v.content in contents) == apart] for apart in (False, True)]
         ours, theirs = ({name for v in side for name in v.entry.counted} for side in sides)
-        rest, apart = copy(self), copy(self)
-        rest._take(replace(self._offer, seen=self._offer.seen - len(theirs - ours)), sides[0], self._bad)
+        rest, apart, away = copy(self), copy(self), theirs - ours
+        bad = [
+            (replace(e, counted=tuple(n for n in e.counted if n not in away)), why) for e, why in self._bad
+        ]
+        rest._take(replace(self._offer, seen=self._offer.seen - len(away)), sides[0], bad)
         nothing = replace(self._offer, seen=len(theirs), skipped=(), not_understood=(), remarks=())
         apart._take(nothing, sides[1], ())
         return rest, apart
@@ -389,10 +392,3 @@ def _refuse_missing_captions(offer: Offer, require: bool) -> None:
             f"({', '.join(missing[:5])}); write one for each, "
             f"or set require_captions: false to use them with the empty caption"
         )
-
-
-def _none_usable(offer: Offer, bad: Sequence[tuple[Entry, str]]) -> str:
-    left_out = (*((entry.name, reason) for entry, reason in bad), *offer.skipped)
-    return f"none of the {len(bad)} videos of {offer.described} can be used; " + "; ".join(
-        grouped(left_out, most=5)
-    )
