@@ -11,7 +11,7 @@ def test_a_second_command_in_the_same_folder_is_refused_and_the_first_goes_on(
     codec_config: Path, begin, finish, command, tmp_path: Path
 ):
     run = tmp_path / "run"
-    options = ["--loop.steps", "100000"]
+    options = ["--loop.steps", "100000", "--loop.keep", "100000"]  # a rehearsal reads what stands there
     first = begin(codec_config, run, *options)
     while Checkpoints(run / "checkpoints", keep=1).latest() is None and first.poll() is None:
         time.sleep(0.02)
