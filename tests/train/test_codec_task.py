@@ -19,7 +19,7 @@ from vdit.train.run_folder import RunFolder
 from vdit.train.task import Data, Pace, Session
 from vdit.types import Clip, ClipSource, InputError
 
-GREY, COLOURED = 1030, 300
+GREY, COLOURED = 1030, 970
 
 
 class Sorted:
@@ -48,7 +48,7 @@ def begun(engine: Engine, folder: Path, source: ClipSource) -> tuple[CodecTask, 
     """A codec before its first step."""
     torch.manual_seed(0)
     codec = NativeCodec(
-        latent_channels=12, patch=4, widths=(8, 8), decoder_blocks=(0, 0), strides=((1, 2),), whitening=0.0
+        latent_channels=10, patch=4, widths=(8, 8), decoder_blocks=(0, 0), strides=((1, 2),), whitening=0.0
     )
     task, data = CodecTask(codec), Data(source, source)
     console = Console(file=StringIO())
@@ -64,7 +64,7 @@ def decibels(codec: VideoCodec, clips: Tensor) -> float:
 
 
 def test_the_order_of_clips_does_not_decide_what_a_codec_starts_from(engine: Engine, tmp_path: Path):
-    coloured = torch.stack([Sorted(True)[GREY + i].pixels for i in range(16)])
+    coloured = torch.stack([Sorted(True)[GREY + i].pixels for i in range(64)])
     found, measured, statistics = [], [], []
     for grey_first in (True, False):
         source = Sorted(grey_first)
@@ -74,7 +74,7 @@ def test_the_order_of_clips_does_not_decide_what_a_codec_starts_from(engine: Eng
         with torch.no_grad():
             task.measure_latents(source, seed=0)
         statistics.append(torch.cat([codec.latent_mean, codec.latent_std]))
-    assert min(found) > 30  # of grey clips alone a codec learns no colour: 10 dB or less
+    assert min(found) > 26  # of grey clips alone a codec learns no colour: 16 dB
     assert abs(found[0] - found[1]) < 1
     assert abs(measured[0] - measured[1]) < 1
     torch.testing.assert_close(*statistics, atol=0.15, rtol=0)
