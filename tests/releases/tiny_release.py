@@ -35,6 +35,7 @@ SAMPLING = {
     "frames": 5,
     "height": 32,
     "width": 64,
+    "fps": 8.0,
     "steps": 3,
     "guidance": 2.0,
     "shift": 3.0,
