@@ -31,6 +31,7 @@ from vdit.sample.sampler import FORMAT, Sampling, SamplingSettings
 from vdit.train.flow_task import FlowTask
 from vdit.train.loop import Loop
 from vdit.train.optim import Optim
+from vdit.train.start import pinned_start
 from vdit.train.task import HELD_OUT_SHARE, Data, Pace, Task
 from vdit.types import InputError
 from vdit.yaml_file import read_yaml
@@ -181,6 +182,9 @@ def settled(parsed: Parsed, data: Data, recorded: Parsed | None = None) -> Parse
         data: the clips.
         recorded: what the run's folder says, where the run goes on.
     """
+    if (asked := parsed.values.task.init_args.get("start_from")) is not None:
+        known = None if recorded is None else recorded.values.task.init_args.get("start_from")
+        parsed = _with(parsed, {"task.init_args.start_from": pinned_start(asked, known)})
     own = parsed.values.data
     if own.get("held_out") is None and own.get("held_out_share") is None:
         parsed = _with(parsed, {"data.held_out_share": HELD_OUT_SHARE})

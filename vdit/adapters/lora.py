@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vdit.types import InputError
 from vdit.weights.source import Entry, WeightSource
 
-__all__ = ["LoRA", "add_lora", "merged"]
+__all__ = ["A", "LoRA", "add_lora", "merged"]
 
 A, B = ".lora_A.default.weight", ".lora_B.default.weight"
 

@@ -113,6 +113,7 @@ def load_trained(path: Path, step: int | None = None, device: str = "auto") -> T
     if not isinstance(task, FlowTask):
         raise InputError(f"{path} trained a {task.title}; sampling needs a text-to-video run")
     task.use_codec(folder.codec)
+    task.require_base(folder)
     checkpoint.verify()
     checkpoint.load_average(task.denoiser, task.borrowed)
     task.denoiser.to(place)

@@ -68,6 +68,7 @@ class VideoBackbone(nn.Module, ABC):
         latent_channels: channels of the latents it works on.
         text_width: channels of the text tokens it reads.
         patch: latent frames, rows and columns that it takes for one token.
+        read: whether its weights were read from a folder; else they were drawn at random.
         arithmetic: of its matrix products outside training; in it, the stepper sees to them.
     """
 
@@ -75,6 +76,7 @@ class VideoBackbone(nn.Module, ABC):
     latent_channels: int
     text_width: int
     patch: tuple[int, int, int] = (1, 1, 1)
+    read: bool = False
     arithmetic: torch.dtype = torch.float32
 
     @abstractmethod

@@ -48,6 +48,7 @@ class SigmaExperts(VideoBackbone):
                 )
         self.high, self.low, self.boundary = high, low, boundary
         self.slots = high.slots & low.slots
+        self.read = high.read and low.read
         self.latent_channels, self.text_width = high.latent_channels, high.text_width
         t, h, w = map(math.lcm, high.patch, low.patch)
         self.patch = (t, h, w)

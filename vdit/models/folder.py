@@ -63,6 +63,7 @@ def read_backbone(
     if own != source.shapes():
         apart = sorted(own.items() ^ source.shapes().items())
         raise InputError(f"the weights in {folder} are not those of its {DESCRIPTION}: {apart[:3]} differ")
+    backbone.read = True
     if torch.get_default_device().type == "meta":
         return backbone.to(getattr(torch, dtype))
     # Copies: what is read of a file may lie in the file.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -31,6 +32,7 @@ from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
+from vdit.train.start import Start
 from vdit.train.task import Data, Session, Task, Work
 from vdit.types import ClipBatch, ClipSource, InputError
 
@@ -53,6 +55,7 @@ class CodecTask(Task):
             clips where it is None.
         adversary: a critic to train against; none where it is None.
         memory: GiB that coding whole clips may take, about, where they are validated and statistics measured.
+        start_from: a run of such a codec to begin with, or one of its checkpoints: its averaged weights.
     """
 
     title = "codec"
@@ -64,7 +67,9 @@ class CodecTask(Task):
         lengths: dict[int, float] | None = None,
         adversary: Adversary | None = None,
         memory: float = 8.0,
+        start_from: Path | None = None,
     ) -> None:
+        self.start_from = start_from
         self.start = Path(codec) if isinstance(codec, str) else None
         if isinstance(codec, VideoCodec):
             self.codec = codec
@@ -90,6 +95,14 @@ class CodecTask(Task):
         return AdversarialStep(self.loss, self.lengths, self.adversary)
 
     def adopt(self, folder: RunFolder) -> None:
+        if self.start_from is not None and not folder.config.is_file():
+            if self.start is not None:
+                raise InputError(
+                    f"task.init_args.codec names the folder {self.start}, and start_from the run "
+                    f"{self.start_from}: both say what to begin with, so give one of them"
+                )
+            start = Start.of(self.start_from)
+            start.require(self.codec, start.prefix("codec."))
         if self.start is not None and holds_codec(folder.start) and not holds_codec(self.start):
             self.start = folder.start
 
@@ -116,13 +129,23 @@ class CodecTask(Task):
     def captions(self, source: ClipSource) -> None:
         return None
 
+    def begin(self) -> Mapping[str, Any]:
+        """The codec of another run, and its critic where both have one."""
+        if self.start_from is None:
+            return {}
+        start = Start.of(self.start_from)
+        start.load(self.codec, start.prefix("codec."))
+        if isinstance(self.module, Contest) and start.prefix("critic."):
+            start.load(self.module.critic, "critic.")
+        return start.facts
+
     def prepare(self, session: Session) -> Work:
         if self.loss.perceptual is not None:
             self.loss.perceptual.to(session.engine.device)
         if self.start is not None:
             if session.engine.main:
                 copy_codec(self.start, session.folder.start)
-        else:
+        elif self.start_from is None:
             batches = self.batches(session.data.train, PRIMING_CLIPS, session.seed)
             self.codec.prime(pixels_of(batch) for batch in batches)
         return Work(self.step, session.data.train)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from vdit.train.hooks.metrics import Journal
 from vdit.train.hooks.samples import Samples
 from vdit.train.hooks.validation import Validation
 from vdit.train.run_folder import RunFolder
+from vdit.train.start import Start, run_of
 from vdit.train.step import FlowStep
 from vdit.train.task import Data, Session, Task, Work
 from vdit.types import Cameras, Clip, ClipBatch, ClipFormat, ClipSource, InputError, on_tensors
@@ -54,8 +56,9 @@ class FlowTask(Task):
 
     Args:
         backbone: the transformer.
-        codec: folder of a trained codec; the run keeps a copy.
         text: the text encoder.
+        codec: folder of a trained codec; the run keeps a copy. That of `start_from` where it is None.
+        start_from: a run to begin with, or one of its checkpoints: its averaged weights, of the same shapes.
         cache: folder for latents and text embeddings, shared by runs; both are addressed by content.
         levels: distribution of sigma in training.
         weight: what the loss at each sigma counts in training; every sigma alike where it is None.
@@ -73,8 +76,9 @@ class FlowTask(Task):
     def __init__(
         self,
         backbone: VideoBackbone,
-        codec: str,
         text: TextEncoder,
+        codec: str | None = None,
+        start_from: Path | None = None,
         cache: str = "runs/cache",
         levels: NoiseLevels | None = None,
         weight: SigmaWeight | None = None,
@@ -84,16 +88,19 @@ class FlowTask(Task):
         sampling: SamplingSettings | None = None,
         codec_dtype: CodecDtype | None = None,
     ) -> None:
-        self.codec_folder, self.cache = Path(codec), Path(cache)
+        self.codec_folder, self.cache = _codec_of(codec, start_from), Path(cache)
+        self.start_from = start_from
         self.codec_dtype: CodecDtype | None = codec_dtype
         self.settings = sampling or SamplingSettings()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
         self.text = CachedText(text, self.cache / "text", dtype="float16")
         self.caption_drop = caption_drop
+        self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop), *conditions])
         self.adapter = adapter
         if adapter is not None:
+            if start_from is not None:  # which a LoRA needs for good, where a whole model needs it once
+                Start.of(start_from).load(self.denoiser)
             self.borrowed = frozenset(f"backbone.{name}" for name in add_lora(backbone, adapter))
-        self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop), *conditions])
 
     @property
     def sampling(self) -> Sampling:
@@ -110,15 +117,54 @@ class FlowTask(Task):
         self.codec_folder = folder
 
     def adopt(self, folder: RunFolder) -> None:
+        if self.start_from is not None and not folder.config.is_file():
+            self.require_start(Start.of(self.start_from))
+        self.require_base(folder)
         if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
             self.use_codec(folder.codec)
         require_codec(self.codec_folder)
+
+    def require_start(self, start: Start) -> None:
+        """Refuse to begin with a run of other shapes, or of other latents. Raises InputError."""
+        if self.adapter is None:
+            start.require(self.denoiser)
+        require_codec(self.codec_folder)
+        if codec_fingerprint(self.codec_folder) != codec_fingerprint(start.run.codec):
+            raise InputError(
+                f"{start.run.path} knows the latents of its own codec, and {self.codec_folder} gives others: "
+                "leave task.init_args.codec out, or train without start_from"
+            )
+
+    def require_base(self, folder: RunFolder) -> None:
+        """Refuse a LoRA where the run it is an update of has changed. Raises InputError."""
+        began = folder.began_with
+        if self.adapter is None or self.start_from is None or not began:
+            return
+        if (now := Start.of(self.start_from)).facts["sha256"] != began["sha256"]:
+            raise InputError(
+                f"{folder.path} is a LoRA of step {began['step']} of {began['run']}, and what is in "
+                f"{now.checkpoint.path} is not that any more: put it back"
+            )
+
+    def begin(self) -> Mapping[str, Any]:
+        if self.start_from is None:
+            return {}
+        start = Start.of(self.start_from)
+        if self.adapter is None:
+            start.load(self.denoiser)
+        return start.facts
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Samples from the denoiser as it stands."""
         return Sampler(self.denoiser, self.codec, sampling)
 
     def check(self, data: Data) -> None:
+        if self.adapter is not None and self.start_from is None and not self.denoiser.backbone.read:
+            raise InputError(
+                "a LoRA is an update of weights that stay as they are, and those of this backbone were drawn "
+                "at random: begin with a model (--task.init_args MODEL/model.yaml) or with a run "
+                "(--task.init_args.start_from RUN), or leave the adapter out"
+            )
         refuse_no_captions(data.train, self.caption_drop)
         if self.codec.latent_channels != self.denoiser.backbone.latent_channels:
             raise InputError(
@@ -258,3 +304,12 @@ class FlowTask(Task):
         for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
             write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})
         contact_sheet(list(zip(pixels, prompts, strict=True)), folder / "sheet.png")
+
+
+def _codec_of(codec: str | None, start_from: Path | None) -> Path:
+    """The folder of the codec that is named, or of the run that is begun with."""
+    if codec is not None:
+        return Path(codec)
+    if start_from is None:
+        raise InputError("task.init_args.codec is missing: name the folder of a trained codec")
+    return run_of(start_from).codec

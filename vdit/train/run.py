@@ -24,10 +24,10 @@ from vdit.train.hooks.progress import ProgressBar
 from vdit.train.left_out import tell_left_out
 from vdit.train.loop import Loop, fit
 from vdit.train.notes import tell_notes
-from vdit.train.optim import Optim, build_optimizer
+from vdit.train.optim import Optim, build_optimizer, learning_rate
 from vdit.train.reading import Reader, Unread, UnreadableClips
 from vdit.train.run_clips import RunClips
-from vdit.train.run_folder import RunFolder
+from vdit.train.run_folder import RunFolder, steps_of
 from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
@@ -72,7 +72,8 @@ def train(
     order_of(session.data.train, session.seed, loop.batch, world=engine.mesh.data_world)  # refuses a batch
     with ExitStack() as held:
         clips = claim(session, config, recorded, accept, dry, held)
-        return carry_out(session, task, loop, optim, optimizer, clips, dry)
+        before = loop.steps if recorded is None else steps_of(recorded)
+        return carry_out(session, task, loop, optim, optimizer, clips, dry, before)
 
 
 def carry_out(
@@ -83,8 +84,12 @@ def carry_out(
     optimizer: Optimizer,
     clips: RunClips,
     dry: bool,
+    before: int,
 ) -> str | None:
-    """Train what is checked, on clips that are known, in a folder that is ours; see `train`."""
+    """Train what is checked, on clips that are known, in a folder that is ours; see `train`.
+
+    `before` are the steps that the run was to have when it was last worked on.
+    """
     engine, folder, console = session.engine, session.folder, session.console
     checkpoints = checkpoints_of(folder, engine, loop)
     latest = chosen(checkpoints, engine)
@@ -98,6 +103,10 @@ def carry_out(
     work = task.prepare(session)
     if latest is not None:
         latest.load(task.module, task.borrowed)
+    elif (began := task.begin()) and not dry:
+        console.print(f"beginning with step {began['step']} of {began['run']}", soft_wrap=True)
+        if engine.main:
+            folder.note_start(began)
     stepper = engine.setup(task.module, optimizer, optim.clip_norm)
     average = EMA(stepper.weights, loop.ema, loop.averages_every)
     unreadable = unreadable_of_run(session, work, clips, writes=engine.main and not dry)
@@ -108,6 +117,8 @@ def carry_out(
             latest.restore(state)
             ahead.load_state_dict(clips.position(state.position))
             console.print(f"continuing {folder.path} after step {state.step}", soft_wrap=True)
+            if before != loop.steps:
+                console.print(longer(optim, state.step, before, loop.steps), soft_wrap=True)
         if dry:
             console.print(f"dry run: {told(first_of(batches))}; all is ready for step {state.step + 1}")
             return None
@@ -182,6 +193,15 @@ def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainS
         Health(engine, journal, console, folder.spikes, sessions, every, loop.steps, loop.leap),
         Metrics(journal, every, loop.steps, engine.mean),
     ]
+
+
+def longer(optim: Optim, done: int, before: int, steps: int) -> str:
+    """What more steps than a run was to have make of its learning rate, which depends on their number."""
+    was, now = (learning_rate(optim, done, total) for total in (before, steps))
+    return (
+        f"{steps} steps instead of {before}: the learning rate after step {done} is {now:.3g}, where it was "
+        f"to be {was:.3g}, and goes on as in a run of {steps} steps (optim.decay {optim.decay})"
+    )
 
 
 def size_of(weights: Weights) -> str:

@@ -5,6 +5,7 @@ import json
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from vdit.train.lock import LOCK
 from vdit.types import InputError
 from vdit.weights.files import TRIAL, disk_refusal, writing_error
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "steps_of"]
 
 CARRIED_OUT = (
     "out",
@@ -103,6 +104,24 @@ class RunFolder:
         """What was seen where the loss leapt."""
         return self.path / "spikes"
 
+    @property
+    def provenance(self) -> Path:
+        """What made the run."""
+        return self.path / "provenance.json"
+
+    @property
+    def began_with(self) -> Mapping[str, Any]:
+        """The run, step and content whose weights this run began with; nothing where these were drawn."""
+        return json.loads(self.provenance.read_text()).get("start", {}) if self.provenance.is_file() else {}
+
+    def note_start(self, facts: Mapping[str, Any]) -> None:
+        """Write down what the run began with. Raises InputError where the disk is full."""
+        said = json.loads(self.provenance.read_text()) if self.provenance.is_file() else provenance()
+        try:
+            self.provenance.write_text(json.dumps({**said, "start": dict(facts)}, indent=1) + "\n")
+        except OSError as error:
+            raise disk_refusal(error, self.path, "The run was not begun.") from error
+
     def check(self, config: str, recorded: str | None = None, accept: bool = False) -> str | None:
         """Refuse what `claim` does, and leave nothing. The configuration that stands here, if one does.
 
@@ -113,7 +132,8 @@ class RunFolder:
         if self.config.is_file():
             theirs = recorded if recorded is not None else self.config.read_text()
             known = self.clips.is_file()
-            was, now = _decisive(theirs, known, accept), _decisive(config, known, accept)
+            more = max(0, steps_of(config) - steps_of(theirs))  # a run may go on longer than it was to
+            was, now = _decisive(theirs, known, accept, more), _decisive(config, known, accept)
             if was != now:
                 lines = difflib.unified_diff(
                     was.splitlines(), now.splitlines(), "the run", "this command", lineterm="", n=0
@@ -152,7 +172,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_config(config)
-            (self.path / "provenance.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+            self.provenance.write_text(json.dumps(provenance(), indent=1) + "\n")
         except OSError as error:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
@@ -179,15 +199,23 @@ class RunFolder:
         return self
 
 
-def _decisive(config: str, known: bool, accept: bool) -> str:
+def steps_of(config: str) -> int:
+    """The steps of the whole run that a resolved configuration describes; 0 where it says none."""
+    return (yaml.safe_load(config).get("loop") or {}).get("steps", 0)
+
+
+def _decisive(config: str, known: bool, accept: bool, more: int = 0) -> str:
     """A configuration without what may change while a run goes on.
 
     Args:
         config: all of it.
         known: whether a record says which clips the run has, wherever they lie.
         accept: whether any clips will do.
+        more: steps that are added to it.
     """
     values = yaml.safe_load(config)
+    if more:
+        values.setdefault("loop", {})["steps"] = steps_of(config) + more
     for name in (*CARRIED_OUT, *COPIED, *(["data"] if accept else [])):
         *above, key = name.split(".")
         table = values

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 from rich.console import Console
 from torch import nn
@@ -162,6 +162,14 @@ class Task(ABC):
     @abstractmethod
     def captions(self, source: ClipSource) -> Captions | None:
         """What it reads of the captions of a source; None where it reads none."""
+
+    def begin(self) -> Mapping[str, Any]:
+        """Take the weights that a new run begins with, where those are another run's.
+
+        Returns:
+            Which run, step and content they are of; nothing where they are the module's own.
+        """
+        return {}
 
     @abstractmethod
     def prepare(self, session: Session) -> Work:
