@@ -12,6 +12,7 @@ from numbered import numbered, numbers_of, write
 from vdit.data.cut import ClipCut
 from vdit.data.decode import UnreadableVideo, open_video, probe
 from vdit.data.folder import FolderSource
+from vdit.data.transforms import ResampleFps
 
 MEDIA = Path(__file__).parent / "media"
 
@@ -171,3 +172,19 @@ def test_a_recording_that_begins_within_a_group_has_the_frames_that_can_be_decod
     assert 20 < len(expected) < 50
     assert numbers_of(video.read(0, video.table.info.frames)) == expected
     assert numbers_of(video.read(9, 3)) == expected[9:12]
+
+
+def test_a_last_frame_that_stands_for_long_is_no_missing_end(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        for k in range(10):
+            frame = av.VideoFrame.from_ndarray(numbered(k), format="rgb24")
+            frame.pts = k
+            for packet in stream.encode(frame):
+                packet.duration = 1 if k < 9 else 50
+                container.mux(packet)
+    info = probe(tmp_path / "a.mkv")
+    assert (info.frames, info.fps, info.duration) == (10, 10, pytest.approx(5.9))
+    table = open_video(tmp_path / "a.mkv").table
+    assert ResampleFps(10)(table.times, info.duration).tolist() == [*range(9), *[9] * 50]

@@ -70,8 +70,10 @@ def walk(path: Path, container: "InputContainer", stream: "VideoStream") -> list
     if container.format.name == _MATROSKA:
         stamps = [packet.pts for packet in shown if packet.pts is not None] or [0]
         held = float((max(stamps) - min(stamps)) * (stream.time_base or 1))
-        cut = _segment_end(path) > path.stat().st_size
-        refuse_short(path, container, stream, held, slack=0 if cut else 1)
+        end = _segment_end(path)
+        if end == 0 or end > path.stat().st_size:
+            # A second forgives a long last frame, whose length a live recording does not tell.
+            refuse_short(path, container, stream, held, slack=0 if end else 1)
     return shown
 
 

@@ -49,7 +49,10 @@ def timing(
     average = (frames - 1) / (span * base)
     for fps in [*rates, _named(average.limit_denominator(1001))]:
         if _steady(pts, fps * base):
-            return Timing(fps, np.arange(frames) / float(fps), float(frames / fps))
+            # The last frame may stand longer than the others.
+            longer = max(last * base - 1 / fps, Fraction(0))
+            duration = frames / fps + (longer if longer * fps > 0.5 else 0)
+            return Timing(fps, np.arange(frames) / float(fps), float(duration))
     end = span + (last or int(pts[-1] - pts[-2]))
     times = (pts - pts[0]).astype(np.float64) * float(base)
     return Timing(frames / (end * base), times, float(end * base))

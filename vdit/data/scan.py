@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["changed", "scan_video"]
 
-KEYS = 4
-"""Key frames that are decoded to see whether the picture keeps its size: some in the middle, and the last."""
+KEYS = 2
+"""Key frames that are decoded to see whether the picture keeps its size: in the middle, and the last."""
 
 
 def scan_video(path: Path) -> FrameTable:

@@ -42,7 +42,7 @@ class ResampleFps:
         fps = self.fps if rate is None else rate * _ratio(self.fps / rate)
         # A tolerance of a thousandth of a tick adds no frame where rounding puts the end just behind a tick.
         ticks = times[0] + np.arange(math.ceil(duration * fps - 1e-3)) / fps
-        if rate is not None and fps <= rate and len(ticks) > 1:
+        if rate is not None and fps <= rate and (times[0] + duration - times[-1]) * rate < 1.5:
             # The last tick may stand nearer to the frame that would come next: the one before has the last.
             ticks = ticks[ticks < times[-1] + 0.5 / rate + 1e-6]
         after = np.searchsorted(times, ticks).clip(1, max(len(times) - 1, 1))
