@@ -67,7 +67,7 @@ def exported(
     def make(variant: str) -> Exported:
         if variant not in made:
             model, here = tiny(variant), tmp_path_factory.mktemp(f"pipeline_{variant}")
-            recipe = {"steps": STEPS, "guidance": 2.0, "frames": FRAMES, "height": 32, "width": 32}
+            recipe = {"steps": STEPS, "guidance": 2.0, "frames": FRAMES, "height": 32, "width": 32, "fps": 16}
             recipe |= {"solver": "unipc", "first": 0.999, "whole_steps": True, "negative": NEGATIVE}
             (here / "recipe.yaml").write_text(yaml.safe_dump(recipe | RECIPES[variant]))
             line = ["--from", str(model), "--layout", "original", "--to", str(here / "original")]

@@ -80,13 +80,12 @@ class _Folder:
 
     def pipeline(self, steps: Steps) -> Pipeline:
         """What stands in the files of its pipeline."""
-        config = self.config(self.roles[0], "diffusers")
-        image = self.folder / "image/config.json"
+        first, image = self.backbones[self.roles[0]], self.folder / "image/config.json"
         arguments = read_yaml(self.folder / DESCRIPTION, "the model")["backbone"]["init_args"]
         return Pipeline(
-            transformer=config["_class_name"],
+            transformer=written_config(first, "diffusers")["_class_name"],
             experts="low" in self.roles,
-            extra_channels=config["in_channels"] - config["out_channels"],
+            extra_channels=first.settings["extra_channels"],
             image_side=read_table(image)["image_size"] if image.is_file() else None,
             boundary=arguments.get("boundary"),
             sigma_by_token=self.variant == "wan_2_2_ti2v_5b",
@@ -120,6 +119,7 @@ def give_out(
     """
     model, trained, notes = _Folder(folder), trained or {}, []
     configs = {role: model.config(role, layout) for role in model.roles}
+    pipeline = model.pipeline(steps) if layout == "diffusers" else None
     needed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with written_aside(out, needed) as aside:
         for role, backbone in model.backbones.items():
@@ -131,14 +131,13 @@ def give_out(
             _write(place / "config.json", configs[role])
         name = "vae" if layout == "diffusers" else f"Wan2.{2 if model.codec.stride_s > 8 else 1}_VAE.pth"
         export_codec(model.codec, layout, aside / name, imported_dtype(folder / "codec"))
-        if layout == "diffusers":
-            config = aside / name / "config.json"
-            _write(config, with_published(read_table(config), folder, "vae/config.json"))
         _text(folder / "text", aside, layout, progress)
         if (folder / "image").is_dir():
             notes += _image(folder, aside, layout, progress)
-        if layout == "diffusers":
-            write_pipeline(model.pipeline(steps), aside, folder / PUBLISHED)
+        if pipeline is not None:
+            config = aside / "vae/config.json"
+            _write(config, with_published(read_table(config), folder, "vae/config.json"))
+            write_pipeline(pipeline, aside, folder / PUBLISHED)
     return notes
 
 
