@@ -48,6 +48,7 @@ __all__ = [
     "read_sampling",
     "recorded_run",
     "settled",
+    "task_arguments",
 ]
 
 
@@ -211,6 +212,19 @@ def build_run(parsed: Parsed, data: Data | None = None) -> Run:
         task = build_part(parsed, "task")
     rest = {name: build_part(parsed, name) for name in ("loop", "optim", "pace")}
     return Run(parsed.values.out, task, clips, parallel=parallel, seed=parsed.values.seed, **rest)
+
+
+def task_arguments(parsed: Parsed) -> dict[str, Any]:
+    """The arguments of a run's task as plain tables and lists."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, Namespace):
+            return {key: plain(value) for key, value in vars(node).items()}
+        if isinstance(node, dict):
+            return {key: plain(value) for key, value in node.items()}
+        return [plain(value) for value in node] if isinstance(node, list | tuple) else node
+
+    return plain(parsed.values.task.init_args)
 
 
 def _sampling_of(parsed: Parsed) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A finished run is where others begin: more steps, a next stage, a LoRA."""
+"""A finished run is where others begin: more steps, a next stage, a LoRA, an exported model."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from vdit.commands.export_weights import main as export
 from vdit.commands.sample import main as sample
 from vdit.commands.train import main as train
 from vdit.data.decode import open_video
@@ -146,6 +147,8 @@ def test_a_lora_of_an_own_run_holds_its_update_alone(base: Path, begun, command:
     assert status == 0, said
     assert all(".lora_" in name for name in read_tensors(last(out).weights))
     update = sampled(command, "--run", out, tmp_path / "a")
+    status, said = command(export, "--from", out, "--to", tmp_path / "model")
+    assert status == 0, said
     shutil.move(tmp_path / "runs", tmp_path / "moved")
     moved = tmp_path / "moved/lora"
     assert torch.equal(sampled(command, "--run", moved, tmp_path / "b"), update)
@@ -153,6 +156,8 @@ def test_a_lora_of_an_own_run_holds_its_update_alone(base: Path, begun, command:
     status, said = command(sample, "--run", moved, "--prompt", PROMPT, "--out", tmp_path / "c")
     assert status == 2
     assert "put back the one that this run began with" in said
+    merged = sampled(command, "--model", tmp_path / "model", tmp_path / "d")
+    assert (merged - update).abs().mean() < 0.5  # of 255: sums in another order
 
 
 def test_a_lora_whose_base_has_changed_is_refused(base: Path, begun, command: Command, tmp_path: Path):
@@ -172,3 +177,21 @@ def test_a_lora_of_random_weights_is_refused(flow_config: Path, command: Command
     assert status == 2
     assert "those of this backbone were drawn at random" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_run_is_a_model_that_gives_the_same_clips(
+    base: Path, flow_config: Path, command: Command, tmp_path: Path
+):
+    before = sampled(command, "--run", base, tmp_path / "a")
+    model = tmp_path / "model"
+    status, said = command(export, "--from", base, "--to", model)
+    assert status == 0, said
+    shutil.rmtree(base)
+    assert torch.equal(sampled(command, "--model", model, tmp_path / "b"), before)
+    assert str(tmp_path) not in (model / "model.yaml").read_text()
+    options = ("--config", flow_config, "--task.init_args", model / "model.yaml", "--out", tmp_path / "next")
+    status, said = command(train, *options, "--loop.steps", 2)
+    assert status == 0, said
+    status, said = command(export, "--from", model, "--to", tmp_path / "again")
+    assert status == 2
+    assert "is a model already" in said

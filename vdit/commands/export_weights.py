@@ -4,10 +4,13 @@
     python -m vdit export --from runs/finetune --layout original --to exported/finetune
     python -m vdit export --from runs/wan_2_1_vae --layout diffusers --to exported/vae
     python -m vdit export --from runs/wan_2_1_vae --layout original --to exported/Wan2.1_VAE.pth
+    python -m vdit export --from runs/room --to models/room
     python -m vdit export --from runs/room --layout run --to exported/room
 
 A model becomes a folder; of a run the averaged weights of the last checkpoint are taken. A codec becomes a
-folder for `diffusers`, and for `original` the one file that its authors publish. In the layout `run` any run
+folder for `diffusers`, and for `original` the one file that its authors publish. Without a layout a run
+becomes a model of this project, as `vdit import` writes one, that `sample.py --model` opens and a run begins
+with: it needs nothing of the run, and a LoRA is added to what it is an update of. In the layout `run` any run
 becomes a run's folder again, with averaged weights alone, at half precision: `sample.py` and `score` take it.
 """
 
@@ -29,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.layout == "run":
         return _run(source, out)
+    if options.layout == "model":
+        return _own_model(source, out)
     if holds_codec(source):
         return _codec(source, out, options.layout)
     return _model(source, out, options.layout)
@@ -37,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vdit export", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--from", dest="source", required=True, help="folder of a model, a run or a codec")
-    parser.add_argument("--layout", choices=("original", "diffusers", "run"), required=True)
+    parser.add_argument("--layout", choices=("model", "original", "diffusers", "run"), default="model")
     parser.add_argument("--to", required=True, help="folder; for a codec in the original layout a file")
     return parser
 
@@ -79,6 +84,20 @@ def _model(source: Path, out: Path, layout: str) -> int:
         print(note)
     if model.weights:
         print(f"trained: {', '.join(model.weights)}; all else as in {model.folder}")
+    print(f"{out}")
+    return 0
+
+
+def _own_model(source: Path, out: Path) -> int:
+    from vdit.codecs.folder import holds_codec
+    from vdit.commands.own_model import own_model
+    from vdit.releases.own_model import write_model
+    from vdit.releases.take_in import DESCRIPTION
+
+    for what, there in (("model", (source / DESCRIPTION).is_file()), ("codec", holds_codec(source))):
+        if there:
+            raise InputError(f"{source} is a {what} already: give --layout original or diffusers")
+    write_model(own_model(source), out)
     print(f"{out}")
     return 0
 
