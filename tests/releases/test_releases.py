@@ -90,6 +90,8 @@ def test_every_layout_samples_the_same_clip(variant: str, tiny: Callable[[str], 
     assert len(set(clips)) == 1
     settings = json.loads((here / f"clips_{LAYOUTS[variant][0]}/settings.json").read_text())
     assert settings["sampling"]["negative"] == "red"
+    # Which the recipe leaves to that of the variant.
+    assert settings["sampling"]["fps"] == (24 if "5b" in variant else 16)
 
 
 @pytest.mark.parametrize(

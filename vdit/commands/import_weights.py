@@ -103,10 +103,16 @@ def _codec_of(config: str | None) -> Callable[["Shapes"], "VideoCodec"]:
 
 
 def _recipe(file: str | None, variant: str) -> Mapping[str, Any]:
+    """The recipe of a variant, or of a file, which may leave frames, size and rate to that of the variant."""
     from vdit.commands.shipped import shipped
     from vdit.config import read_sampling
+    from vdit.sample.sampler import FORMAT
 
-    return read_sampling(Path(file) if file else shipped(f"sample/{variant}.yaml", "--recipe"))
+    authors = read_sampling(shipped(f"sample/{variant}.yaml", "--recipe"))
+    if file is None:
+        return authors
+    recipe = read_sampling(Path(file))
+    return recipe | {name: authors[name] for name in FORMAT if recipe[name] is None}
 
 
 def _codec(options: Namespace) -> int:
