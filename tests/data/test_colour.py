@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
-from vdit.data.colour import Colours
+from vdit.data.colour import Colours, require_exact_av
 from vdit.data.light import FULL, Light
 from vdit.data.media import UnreadableVideo
+from vdit.types import InputError
 
 H, W = 48, 64
 PARTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
@@ -168,3 +169,13 @@ def test_wide_colours_keep_what_they_look_like():
         wide = (matrix @ ordinary**2.4).clip(0) ** (1 / 2.4)
         found = Light("gamma", primaries).show(np.rint(wide * FULL).astype(np.uint16)[:, None])
         assert np.abs(found[:, 0] - ordinary * 255).max() <= 1
+
+
+def test_an_av_that_shows_other_colours_is_refused_at_start(monkeypatch):
+    require_exact_av()
+    shown_as_601 = [np.full((16, 16), value, np.uint8) for value in (236, 19, 0)]
+    monkeypatch.setattr(Colours, "show", lambda *_: shown_as_601)
+    with pytest.raises(
+        InputError, match=r"shows other colours than videos have; pip install --upgrade 'av>=18'"
+    ):
+        require_exact_av.__wrapped__()

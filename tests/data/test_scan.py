@@ -188,3 +188,34 @@ def test_a_last_frame_that_stands_for_long_is_no_missing_end(tmp_path):
     assert (info.frames, info.fps, info.duration) == (10, 10, pytest.approx(5.9))
     table = open_video(tmp_path / "a.mkv").table
     assert ResampleFps(10)(table.times, info.duration).tolist() == [*range(9), *[9] * 50]
+
+
+@pytest.mark.parametrize(
+    ("second", "pixels", "aspect", "reason"),
+    [
+        ((64, 96), "yuv420p", 1, "its picture changes from 128x96 to 96x64"),
+        ((96, 128), "yuv420p", 2, "the shape of its pixels changes, from 1 to 2"),
+        ((96, 128), "yuv444p", 1, None),
+        ((96, 128), "yuv420p10le", 1, None),
+    ],
+)
+def test_a_stream_that_changes_on_its_way_is_read_or_refused_by_name(
+    tmp_path, second, pixels, aspect, reason
+):
+    def mark(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+
+    def plain(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(1)
+
+    one = write(tmp_path / "1.ts", 20, 25, setup=plain)
+    two = write(
+        tmp_path / "2.ts", [numbered(20 + k, *second) for k in range(20)], 25, pixels=pixels, setup=mark
+    )
+    path = tmp_path / "a.ts"
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    if reason is None:
+        assert numbers_of(open_video(path).read(0, 40)) == list(range(40))
+    else:
+        with pytest.raises(UnreadableVideo, match=reason):
+            probe(path)
