@@ -14,6 +14,7 @@ from vdit.config import load_run
 from vdit.models.experts import ROLES
 from vdit.releases.take_in import DESCRIPTION
 from vdit.train.run_folder import RunFolder
+from vdit.train.start import Start
 from vdit.types import InputError
 from vdit.weights.foreign import only_prefix
 from vdit.weights.source import WeightSource, open_weights
@@ -71,7 +72,8 @@ def trained_weights(path: Path) -> TrainedModel:
         changed = {r: own for r, own in trained.items() if _differs(own, bases[r], parts[r].dtype)}
     else:
         scale = LoRA(**settings.adapter.as_dict()).scale  # to build the task would read the model's weights
-        whole = {role: merged(bases[role], dict(own.tensors()), scale) for role, own in trained.items()}
+        began = {role: _began_with(settings.start_from, parts[role].prefix, bases[role]) for role in trained}
+        whole = {role: merged(began[role], dict(own.tensors()), scale) for role, own in trained.items()}
         changed = {role: own for role, own in whole.items() if _differs(own, bases[role])}
     if not changed:
         raise InputError(
@@ -105,7 +107,10 @@ def _parts(path: Path, backbone: Any) -> dict[str, _Part]:
     else:
         named = {"backbone.": backbone.init_args}
     if not all(part.get("folder") for part in named.values()):
-        raise InputError(f"{path} did not begin with a model that was taken in: its layout is `run`")
+        raise InputError(
+            f"{path} did not begin with a model that was taken in: leave --layout out for a model of this "
+            "project, or give `--layout run`"
+        )
     parts = [_Part(prefix, part.folder, getattr(torch, part.dtype)) for prefix, part in named.items()]
     # A transformer alone is a whole model or one of its experts: that is what its folder is called.
     roles = ROLES if len(parts) > 1 else (parts[0].folder.name,)
@@ -124,6 +129,11 @@ def _model(path: Path, folders: Mapping[str, Path]) -> Path:
             f"{path} trained {' and '.join(folders)}, and the model in {model} has no {lost[0]}/ for that"
         )
     return model
+
+
+def _began_with(start_from: Path | None, prefix: str, imported: WeightSource) -> WeightSource:
+    """What a LoRA is an update of: the weights of another run, or those of the imported model."""
+    return imported if start_from is None else Start.of(start_from).part(prefix)
 
 
 def _differs(trained: WeightSource, base: WeightSource, read_as: torch.dtype | None = None) -> bool:
