@@ -13,6 +13,7 @@ from tiny_training import trained
 from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
+from vdit.commands.sample import main as sample
 from vdit.weights.source import open_weights
 
 ADAPTER = "--task.init_args.adapter={rank: 2, alpha: 8}"
@@ -69,12 +70,29 @@ def test_a_run_of_one_expert_goes_into_that_expert(
     assert f"trained: {role}; all else as in" in capsys.readouterr().out
 
 
+def test_a_lora_of_a_run_is_added_to_what_that_run_trained(tiny: Callable[[str], Path]):
+    model = tiny("wan_2_1_t2v")
+    assert trained(model, "full") == 0
+    assert trained(model, "lora", "--task.init_args.start_from", "full", ADAPTER) == 0
+    assert share_changed(model, "lora", "diffusers")["backbone"] > 0.9  # norms and embeddings, too
+    assert run_command(export, ["--from", "lora", "--to", "own"]) == 0
+    own = dict(open_weights(Path("own/backbone")).tensors())
+    again = dict(open_weights(Path("again/backbone")).tensors())
+    assert all(torch.equal(own[name], again[name]) for name in again)
+
+
 def test_a_lora_of_two_experts_goes_into_both(tiny: Callable[[str], Path]):
     model = tiny(A14B)
     assert trained(model, "run", ADAPTER, "--task.init_args.backbone.init_args.boundary=0.5") == 0
     shares = share_changed(model, "run", "diffusers")
     assert min(shares.values()) > 0.1
     assert max(shares.values()) < 0.6  # attention and feed-forward, no norm and no embedding
+    assert run_command(export, ["--from", "run", "--to", "own"]) == 0
+    assert {part.name for part in Path("own").iterdir()} == {"model.yaml", "high", "low", "codec", "text"}
+    for role in ("high", "low"):
+        own = dict(open_weights(Path("own") / role).tensors())
+        assert all(torch.equal(own[n], v) for n, v in open_weights(Path("again") / role).tensors())
+    assert run_command(sample, ["--model", "own", "--prompt", "a red star", "--out", "clips"]) == 0
 
 
 @pytest.mark.parametrize(("variant", "more"), [("wan_2_1_t2v", []), (A14B, [ADAPTER])], ids=["full", "lora"])
