@@ -195,3 +195,19 @@ def test_an_exported_run_is_a_model_that_gives_the_same_clips(
     status, said = command(export, "--from", model, "--to", tmp_path / "again")
     assert status == 2
     assert "is a model already" in said
+
+
+def test_what_does_not_agree_with_the_clips_is_told(flow_config: Path, command: Command, tmp_path: Path):
+    values = yaml.safe_load(flow_config.read_text())
+    values["data"]["held_out"] = values["data"]["train"]
+    values["task"]["init_args"]["sampling"]["fps"] = 4
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    status, said = command(train, "--config", config, "--out", tmp_path / "run", "--dry-run")
+    assert status == 0, said
+    assert "samples are 5x16x16 at 4 fps, but most clips that are trained on are 5x16x16 at 8 fps" in said
+    assert "leave sampling.fps unset" in said
+    assert "24 of 24 held-out clips are of videos that are trained on" in said
+    status, said = command(train, "--config", flow_config, "--out", tmp_path / "run", "--dry-run")
+    assert status == 0, said
+    assert "note:" not in said
