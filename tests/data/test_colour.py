@@ -88,6 +88,27 @@ def test_red_green_and_blue_of_any_depth_go_from_black_to_white(kind, bits):
     assert np.abs(shown(frame_of(kind, [values] * 3, 0, full=True)) - ramp * 255).max() < 0.75
 
 
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("rgb565le", (5, 6, 5)), ("bgr555le", (5, 5, 5)), ("rgb444le", (4, 4, 4))]
+)
+def test_colours_of_few_bits_go_from_black_to_white(kind, bits):
+    import av
+
+    widest = max(bits)
+    ramp = np.arange(1 << widest) / ((1 << widest) - 1)
+    red, green, blue = (np.rint(ramp * ((1 << b) - 1)).astype(np.uint16) for b in bits)
+    if kind.startswith("bgr"):
+        red, blue = blue, red
+    packed = (red << (bits[1] + bits[2])) | (green << bits[2]) | blue
+    frame = av.VideoFrame(len(packed), 8, kind)
+    plane = frame.planes[0]
+    rows = np.zeros((8, plane.line_size // 2), np.uint16)
+    rows[:, : len(packed)] = packed
+    plane.update(rows.tobytes())
+    expected = [np.rint(ramp * ((1 << b) - 1)) / ((1 << b) - 1) * 255 for b in bits]
+    assert np.abs(shown(frame)[:, 4] - expected).max() <= 0.5
+
+
 @pytest.mark.parametrize(("full", "values"), [(False, [16, 126, 235]), (True, [0, 128, 255])])
 def test_grey_keeps_its_range(full, values):
     planes = [np.repeat(np.tile(np.array(values), (8, 1)), 8, axis=1)]

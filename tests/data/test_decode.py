@@ -1,7 +1,10 @@
+import io
+import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -27,7 +30,6 @@ def encode(
     stamps: list[int] | None = None,
     options: dict[str, str] | None = None,
 ) -> None:
-    import av
     from av.video.stream import VideoStream
 
     with av.open(str(path), "w") as container:
@@ -95,8 +97,6 @@ def test_containers(tmp_path, name, codec, options):
 
 
 def test_hidden_reference_frames_are_not_counted(tmp_path):
-    import av
-
     encode(tmp_path / "plain.webm", "libvpx", 45, 20)
     path = tmp_path / "hidden.webm"
     with av.open(str(tmp_path / "plain.webm")) as plain, av.open(str(path), "w") as hidden:
@@ -153,6 +153,65 @@ def test_an_image_is_a_video_of_one_frame(tmp_path):
         probe(path)
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
+def test_tags_that_are_no_utf8_keep_no_file_out(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"caf\xe9!"))
+    assert probe(path).frames == 1
+
+
+def test_a_length_that_is_no_time_is_passed_over(tmp_path):
+    encode(tmp_path / "a.mkv", "libx264", 5, 20)
+    whole = (tmp_path / "a.mkv").read_bytes()
+    assert b"00:00:00.2" in whole
+    (tmp_path / "a.mkv").write_bytes(whole.replace(b"00:00:00.2", b"00:00:ab.c"))
+    assert probe(tmp_path / "a.mkv").frames == 5
+
+
+def test_a_video_without_a_decoder_is_refused_by_name(tmp_path):
+    encode(tmp_path / "a.mkv", "mpeg4", 5, 20)
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(whole.replace(b"V_MPEG4/ISO/ASP", b"V_MPEG9/ISO/ASP"))
+    with pytest.raises(UnreadableVideo, match="no decoder for its video"):
+        probe(tmp_path / "a.mkv")
+
+
+def test_a_name_is_never_an_address(video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:a.mp4", "file:a.mp4", "concat:a|b.mp4", "-a.mp4", "%03d.mp4"):
+        shutil.copy(video, name)
+        assert probe(name).frames == 60
+
+
+def test_pictures_with_the_notes_of_a_camera_are_read_and_stand_upright(tmp_path):
+    from PIL import Image
+
+    path, still = tmp_path / "a.avi", Image.new("RGB", (64, 48), (200, 40, 40))
+    still.paste((40, 40, 200), (0, 0, 64, 24))
+    notes = still.getexif()
+    notes[0x0112] = 6  # to be turned clockwise: what is above comes to the right
+    jpeg = io.BytesIO()
+    still.save(jpeg, "JPEG", exif=notes, quality=95)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for k in range(3):
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, k, k
+            packet.time_base, packet.is_keyframe = Fraction(1, 10), True
+            container.mux(packet)
+    pixels = open_video(path).read(0, 3)
+    assert pixels.shape == (3, 3, 64, 48)
+    assert pixels[0, 2, 30, 8] > 190
+    assert pixels[2, 2, 30, 40] > 190
+
+
 def test_damage_is_named(video, tmp_path):
     whole = video.read_bytes()
     cases = {
@@ -192,8 +251,6 @@ def test_pictures_patched_up_by_the_decoder_are_refused(tmp_path):
 
 
 def test_a_sound_file_holds_no_video(tmp_path):
-    import av
-
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")

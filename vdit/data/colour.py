@@ -93,6 +93,9 @@ class Colours:
             planes[:3] = [_widened(plane) for plane in planes[:3]]
         if deep and not limited:
             planes = [_of_full(plane, _bits(frame)) for plane in planes]
+        if frame.format.is_rgb and 4 <= _bits(frame) < 8:  # swscale makes 31 of 5 bits 248
+            red, green, blue = (part.bits for part in frame.format.components)
+            planes = [_of_few(plane, bits) for plane, bits in zip(planes, (green, blue, red), strict=True)]
         return planes
 
     def _refuse(self, frame: "VideoFrame") -> None:
@@ -131,9 +134,26 @@ def require_exact_av() -> None:
 
 
 def side_data(frame: "VideoFrame") -> "dict[str, SideData]":
-    """What a file says beside a frame, by FFmpeg's names."""
+    """What a file says beside a frame, by the names of FFmpeg, or by numbers that PyAV has no name for."""
+    _name_all_kinds()
     held: Iterable[SideData] = frame.side_data  # pyright: ignore[reportAssignmentType]
     return {data.type.name: data for data in held}
+
+
+@cache
+def _name_all_kinds() -> None:
+    """Let frames have side data of any kind: PyAV 18 raises `ValueError` at those that came with FFmpeg 7.1.
+
+    EXIF is one, which cameras write into every frame of motion JPEG.
+    """
+    from av.sidedata.sidedata import Type
+
+    def numbered(kinds: type[Type], value: int) -> Type:
+        kind = object.__new__(kinds)
+        kind._name_, kind._value_ = f"NUMBER_{value}", value
+        return kind
+
+    Type._missing_ = classmethod(numbered)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _matrix(frame: "VideoFrame") -> str:
@@ -171,6 +191,12 @@ def _of_full(plane: UInt16[np.ndarray, "h w"], bits: int) -> UInt16[np.ndarray, 
     """Values whose white is the largest of `bits`, made 16 bits long, with white at `FULL`."""
     largest = ((1 << bits) - 1) << (16 - bits)
     return np.rint(plane * np.float32(FULL / largest)).clip(0, FULL).astype(np.uint16)
+
+
+def _of_few(plane: UInt8[np.ndarray, "h w"], bits: int) -> UInt8[np.ndarray, "h w"]:
+    """Values whose white is the largest of `bits`, fewer than 8, with white at 255."""
+    largest = 256 - (1 << (8 - bits))
+    return np.rint(plane * np.float32(255 / largest)).clip(0, 255).astype(np.uint8)
 
 
 def _eight_bits(plane: UInt16[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

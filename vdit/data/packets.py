@@ -1,6 +1,7 @@
 """The packets of a video file, walked without decoding them, and whether all that it promises are there."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,11 +89,13 @@ def refuse_short(
 
 def _declared_seconds(container: "InputContainer", stream: "VideoStream") -> float:
     """0 where the file does not say it."""
-    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska
+    # Matroska's is a tag, which anybody may have written.
+    told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)\0*", stream.metadata.get("DURATION", ""))
     start = float((stream.start_time or 0) * (stream.time_base or 1))
-    if len(parts) == 3:
+    if told:
         return (
-            math.fsum(float(part) * scale for part, scale in zip(parts, (3600, 60, 1), strict=True)) - start
+            math.fsum(float(part) * scale for part, scale in zip(told.groups(), (3600, 60, 1), strict=True))
+            - start
         )
     if stream.duration is not None:
         return float(stream.duration * (stream.time_base or 1))

@@ -30,10 +30,13 @@ def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     from av.stream import Disposition
 
     try:
-        with av.open(str(path)) as container:
+        # Named as a file, `http:a.mp4` is no address; and a title need not be UTF-8.
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
             stream = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:  # a cover is no video
                 raise UnreadableVideo(path, "it holds no video stream")
+            if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise UnreadableVideo(path, "FFmpeg has no decoder for its video; encode it as H.264")
             # Clips are short and several are read at once: threads inside one decoder would only compete.
             stream.codec_context.thread_count = 1  # pyright: ignore[reportAttributeAccessIssue]
             yield container, stream  # pyright: ignore[reportReturnType]

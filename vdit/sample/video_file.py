@@ -93,7 +93,7 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     import av
 
     try:
-        with av.open(str(path), options={"export_xmp": "1"}) as container:
+        with av.open(f"file:{path}", options={"export_xmp": "1"}, metadata_errors="replace") as container:
             tags = dict(container.metadata)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: its metadata cannot be read ({error})") from error
