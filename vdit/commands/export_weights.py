@@ -90,14 +90,17 @@ def _model(source: Path, out: Path, layout: str) -> int:
 
 def _own_model(source: Path, out: Path) -> int:
     from vdit.codecs.folder import holds_codec
-    from vdit.commands.own_model import own_model
-    from vdit.releases.own_model import write_model
+    from vdit.commands.run_weights import RunWeights
+    from vdit.releases.own_model import OwnModel, write_model
     from vdit.releases.take_in import DESCRIPTION
 
     for what, there in (("model", (source / DESCRIPTION).is_file()), ("codec", holds_codec(source))):
         if there:
             raise InputError(f"{source} is a {what} already: give --layout original or diffusers")
-    write_model(own_model(source), out)
+    run = RunWeights.of(source)
+    title = f"Step {run.checkpoint.step} of the run {source.absolute().name}"
+    weights = {role: run.whole(role) for role in run.parts}
+    write_model(OwnModel(title, run.arguments, weights, run.folder.codec), out)
     print(f"{out}")
     return 0
 

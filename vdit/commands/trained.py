@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vdit.config import Parsed, build_flow, build_part, load_run, recorded_run
+from vdit.config import Parsed, build_flow, build_part, recorded_run
 from vdit.devices import available_device
 from vdit.releases.take_in import DESCRIPTION
 from vdit.sample.sampler import Sampling
@@ -129,7 +129,7 @@ def own_sampling(path: Path) -> Sampling | None:
     """
     if (path / DESCRIPTION).is_file():
         return Sampling(**read_yaml(path / DESCRIPTION, "the model").get("sampling", {}))
-    sampling = load_run(RunFolder(path).require().config).values.task.init_args.get("sampling")
+    sampling = recorded_run(RunFolder(path).require().config).values.task.init_args.get("sampling")
     return None if sampling is None else Sampling(**sampling.as_dict())
 
 

@@ -1,22 +1,16 @@
 """What a run made of the transformers of an imported model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from vdit.adapters.lora import LoRA, merged
 from vdit.codecs.folder import holds_codec
-from vdit.commands.trained import saved_checkpoint
-from vdit.config import load_run
-from vdit.models.experts import ROLES
+from vdit.commands.run_weights import RunWeights
 from vdit.releases.take_in import DESCRIPTION
 from vdit.train.run_folder import RunFolder
-from vdit.train.start import Start
 from vdit.types import InputError
-from vdit.weights.foreign import only_prefix
 from vdit.weights.source import WeightSource, open_weights
 
 __all__ = ["TrainedModel", "refuse_unchanged_codec", "trained_weights"]
@@ -35,15 +29,6 @@ class TrainedModel:
     weights: Mapping[str, WeightSource]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A transformer of a run: how names of its weights begin, whence it was read, and in what precision."""
-
-    prefix: str
-    folder: Path
-    dtype: torch.dtype
-
-
 def trained_weights(path: Path) -> TrainedModel:
     """The imported model behind a folder: the folder itself, or what the run in it began with.
 
@@ -55,30 +40,24 @@ def trained_weights(path: Path) -> TrainedModel:
     """
     if (path / DESCRIPTION).is_file():
         return TrainedModel(path, {})
-    folder = RunFolder(path)
-    if not folder.config.is_file():
+    if not RunFolder(path).config.is_file():
         raise InputError(f"{path} holds no codec, no run and no model that was taken in")
-    settings = load_run(folder.config).values.task.init_args
-    if (backbone := settings.get("backbone")) is None:
-        raise InputError(f"{path} trained a codec: give its folder {folder.codec}")
-    parts = _parts(path, backbone)
-    model = _model(path, {role: part.folder for role, part in parts.items()})
-    checkpoint = saved_checkpoint(folder, None)
-    checkpoint.verify()
-    average = open_weights(checkpoint.average)
-    trained = {role: only_prefix(average, part.prefix) for role, part in parts.items()}
-    bases = {role: open_weights(part.folder) for role, part in parts.items()}
-    if settings.adapter is None:
-        changed = {r: own for r, own in trained.items() if _differs(own, bases[r], parts[r].dtype)}
-    else:
-        scale = LoRA(**settings.adapter.as_dict()).scale  # to build the task would read the model's weights
-        began = {role: _began_with(settings.start_from, parts[role].prefix, bases[role]) for role in trained}
-        whole = {role: merged(began[role], dict(own.tensors()), scale) for role, own in trained.items()}
-        changed = {role: own for role, own in whole.items() if _differs(own, bases[role])}
+    run = RunWeights.of(path)
+    folders = _folders(run)
+    # A transformer alone is a whole model or one of its experts: that is what its folder is called.
+    names = {role: role if len(folders) > 1 else folder.name for role, folder in folders.items()}
+    model = _model(path, list(names.values()), next(iter(folders.values())).parent)
+    changed: dict[str, WeightSource] = {}
+    for role, folder in folders.items():
+        # Weights that were trained are compared at the precision they were read in, which alone changes none.
+        read_as = getattr(torch, run.parts[role]["init_args"]["dtype"]) if run.adapter is None else None
+        whole = run.whole(role)
+        if _differs(whole, open_weights(folder), read_as):
+            changed[names[role]] = whole
     if not changed:
         raise InputError(
-            f"step {checkpoint.step} of {path} has every weight of {model} as it was imported, so there is "
-            "nothing to export: train it longer, or at a higher learning rate"
+            f"step {run.checkpoint.step} of {path} has every weight of {model} as it was imported, so there "
+            "is nothing to export: train it longer, or at a higher learning rate"
         )
     return TrainedModel(model, changed)
 
@@ -99,41 +78,29 @@ def refuse_unchanged_codec(codec: Path) -> None:
         )
 
 
-def _parts(path: Path, backbone: Any) -> dict[str, _Part]:
-    """The transformers of a run, by role."""
-    experts = {role: backbone.init_args.get(role) for role in ROLES}
-    if all(experts.values()):
-        named = {f"backbone.{role}.": part.init_args for role, part in experts.items()}
-    else:
-        named = {"backbone.": backbone.init_args}
-    if not all(part.get("folder") for part in named.values()):
+def _folders(run: RunWeights) -> dict[str, Path]:
+    """The folders that the transformers of a run were read from, by role."""
+    folders = {role: run.imported(role) for role in run.parts}
+    found = {role: folder for role, folder in folders.items() if folder is not None}
+    if len(found) < len(folders):
         raise InputError(
-            f"{path} did not begin with a model that was taken in: leave --layout out for a model of this "
-            "project, or give `--layout run`"
+            f"{run.folder.path} did not begin with a model that was taken in: leave --layout out for a model "
+            "of this project, or give `--layout run`"
         )
-    parts = [_Part(prefix, part.folder, getattr(torch, part.dtype)) for prefix, part in named.items()]
-    # A transformer alone is a whole model or one of its experts: that is what its folder is called.
-    roles = ROLES if len(parts) > 1 else (parts[0].folder.name,)
-    return dict(zip(roles, parts, strict=True))
+    return found
 
 
-def _model(path: Path, folders: Mapping[str, Path]) -> Path:
-    """The folder of the model whose transformers stand in these, by role."""
-    model = next(iter(folders.values())).parent
+def _model(path: Path, trained: Sequence[str], model: Path) -> Path:
+    """The folder of the model, if all parts of it that a run trained are still in it."""
     if not model.is_dir():
         raise InputError(
             f"the model that {path} began with is not in {model} any more: put it back, or a link to it"
         )
-    if lost := [role for role in folders if not (model / role).is_dir()]:
+    if lost := [name for name in trained if not (model / name).is_dir()]:
         raise InputError(
-            f"{path} trained {' and '.join(folders)}, and the model in {model} has no {lost[0]}/ for that"
+            f"{path} trained {' and '.join(trained)}, and the model in {model} has no {lost[0]}/ for that"
         )
     return model
-
-
-def _began_with(start_from: Path | None, prefix: str, imported: WeightSource) -> WeightSource:
-    """What a LoRA is an update of: the weights of another run, or those of the imported model."""
-    return imported if start_from is None else Start.of(start_from).part(prefix)
 
 
 def _differs(trained: WeightSource, base: WeightSource, read_as: torch.dtype | None = None) -> bool:
