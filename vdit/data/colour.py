@@ -32,6 +32,8 @@ _UNKNOWN_MATRICES = {
     14: "ICtCp",
     15: "that of Dolby Vision",
 }
+# AVColorRange: 16 to 235, or 0 to 255.
+_LIMITED, _FULL = 1, 2
 # AVColorTransferCharacteristic: values that are no picture before they are graded.
 _UNKNOWN_TRANSFERS = {8: "linear", 9: "logarithmic", 10: "logarithmic"}
 
@@ -41,10 +43,13 @@ class Colours:
 
     def __init__(self, path: Path):
         """Of the file `path`, which messages name."""
-        from av.video.reformatter import VideoReformatter
+        from av.video.reformatter import Interpolation, VideoReformatter
 
         self._path = path
         self._reformatter = VideoReformatter()  # one for all: setting it up costs as much as a small frame
+        # Exact arithmetic, and colours between their samples: the default is fast, and 1.2 levels too dark.
+        exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+        self._same_size, self._resized = exact | Interpolation.BILINEAR, exact | Interpolation.BICUBIC
 
     def show(self, frame: "VideoFrame", height: int, width: int) -> Picture:
         """A frame in BT.709's red, green and blue, resized where it has another size.
@@ -71,21 +76,19 @@ class Colours:
         self, frame: "VideoFrame", height: int, width: int, deep: bool
     ) -> list[Shaped[np.ndarray, "h w"]]:
         """Green, blue, red, and alpha: of 8 bits, or of 16 with white at `FULL`."""
-        from av.video.reformatter import ColorRange, Colorspace, Interpolation
+        from av.video.reformatter import Colorspace
 
-        # Exact arithmetic, and colours between their samples: the default is fast, and 1.2 levels too dark.
-        exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
         same = (height, width) == (frame.height, frame.width)
         limited = _is_limited(frame)
-        alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+        alpha = _has_alpha(frame.format.name)
         shown = self._reformatter.reformat(
             frame,
             width,
             height,
             f"gbr{'ap' if alpha else 'p'}{'16le' if deep else ''}",
             src_colorspace=Colorspace[_matrix(frame)],
-            src_color_range=ColorRange.MPEG if limited else ColorRange.JPEG,
-            interpolation=exact | (Interpolation.BILINEAR if same else Interpolation.BICUBIC),
+            src_color_range=_LIMITED if limited else _FULL,
+            interpolation=self._same_size if same else self._resized,
             threads=1,
         )
         planes = [_array(plane, deep)[:height, :width] for plane in shown.planes]
@@ -164,10 +167,8 @@ def _matrix(frame: "VideoFrame") -> str:
 
 
 def _is_limited(frame: "VideoFrame") -> bool:
-    from av.video.reformatter import ColorRange
-
-    if frame.color_range != ColorRange.UNSPECIFIED:
-        return frame.color_range == ColorRange.MPEG
+    if frame.color_range in (_LIMITED, _FULL):
+        return frame.color_range == _LIMITED
     return not (frame.format.is_rgb or frame.format.has_palette or frame.format.name.startswith("yuvj"))
 
 
@@ -185,6 +186,15 @@ def _widened(plane: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
 
 def _bits(frame: "VideoFrame") -> int:
     return max(part.bits for part in frame.format.components)
+
+
+@cache
+def _has_alpha(kind: str) -> bool:
+    """Whether frames of a format, by FFmpeg's name, may be transparent; kept, as asking takes its time."""
+    import av
+
+    form = av.VideoFormat(kind)
+    return form.has_palette or any(part.is_alpha for part in form.components)
 
 
 def _of_full(plane: UInt16[np.ndarray, "h w"], bits: int) -> UInt16[np.ndarray, "h w"]:

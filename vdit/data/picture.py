@@ -56,6 +56,8 @@ class Screen:
         now = self._context.sample_aspect_ratio
         if now and self._begun and now != self._begun:
             raise UnreadableVideo(self._path, f"the shape of its pixels changes, from {self._begun} to {now}")
+        if aspect == 1:
+            return height, width
         if aspect > 1:
             width = round(width * aspect)
         else:
@@ -97,7 +99,7 @@ class _Turn:
         """As the display matrix says (ISO/IEC 14496-12, 6.2.2). Raises `UnreadableVideo` for other angles."""
         matrix = side_data(frame).get("DISPLAYMATRIX")
         if matrix is None:
-            return cls(False, False, False)
+            return _UPRIGHT
         return cls._of_matrix(np.frombuffer(bytes(matrix), np.int32), path)
 
     @classmethod
@@ -114,3 +116,6 @@ class _Turn:
     def __call__(self, plane: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h2 w2"]:
         turned = plane.T if self.swapped else plane
         return turned[:: -1 if self.rows else 1, :: -1 if self.columns else 1]
+
+
+_UPRIGHT = _Turn(False, False, False)
