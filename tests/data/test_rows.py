@@ -119,6 +119,9 @@ def test_tables_that_would_lose_words_are_refused_by_line(folder: Path, text: st
         (r'{"video": "a.png", "caption": "\ud83d"}', "line 1: 'caption' holds half a character"),
         ('{"video": "a.png", "start": true}', "line 1: 'start' must be seconds"),
         ('[{"video": "a.png"}]', "line 1: not a JSON object"),
+        ('[\n{"video": "a.png"},', "line 1: not a JSON object .*no brackets around them all"),
+        ('{"video": "a.png", "x": ' + "[" * 200_000 + "]" * 200_000 + "}", "line 1: not a JSON object"),
+        ('{"video": {"path": "a.png"}}', "line 1: 'video' must be the path of a video"),
         ('{"video": "a.png"} {"video": "b.png"}', "line 1: not a JSON object"),
     ],
 )

@@ -44,8 +44,11 @@ class ListSource(VideoSource):
         if not os.path.isfile(listing):
             raise InputError(f"there is no list {listing}; give a file that ends in {endings}")
         if listing.suffix.lower() not in LIST_ENDINGS:
+            of_objects = (
+                "; write each object into a line of a .jsonl" if listing.suffix.lower() == ".json" else ""
+            )
             raise InputError(
-                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are {endings}"
+                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are {endings}{of_objects}"
             )
         try:
             rows = read_rows(listing)
@@ -71,7 +74,9 @@ def _unread(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
 def _entry(line: Row, folder: Path) -> Entry:
     row, where = line.columns(), line.where
     video = row.get("video")
-    if not isinstance(video, str) or not video:
+    if video is not None and not isinstance(video, str):
+        raise InputError(f"{where}: 'video' must be the path of a video, a text")
+    if not video:
         raise InputError(
             f"{where}: no 'video' column with the path of a video; "
             f"it has {', '.join(name for name, _ in line.cells)}"

@@ -104,8 +104,11 @@ def _of_json(listing: Path, text: str, key: str) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line, object_pairs_hook=_Pairs)
-        except ValueError as error:
-            raise InputError(f"{where}: not a JSON object ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{where}: not a JSON object ({error}); write one in each line, "
+                "with no brackets around them all and no commas between them"
+            ) from error
         if not isinstance(row, _Pairs):
             raise InputError(f"{where}: not a JSON object; write {_object(NEEDED[key][1])}")
         _refuse_half_letters(where, row)

@@ -227,7 +227,10 @@ def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Vid
         for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
             reader.read(start, min(32, info.frames - start))
     for reference in entry.references:
-        read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
+        try:
+            read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
+        except InputError as error:
+            raise InputError(f"a reference of {entry.name}: {error}") from error
     return _Video(entry, table, ticks, _content_hash(path), _cameras(entry, table, cut))
 
 
