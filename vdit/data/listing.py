@@ -44,11 +44,11 @@ class ListSource(VideoSource):
         if not os.path.isfile(listing):
             raise InputError(f"there is no list {listing}; give a file that ends in {endings}")
         if listing.suffix.lower() not in LIST_ENDINGS:
-            of_objects = (
+            remedy = (
                 "; write each object into a line of a .jsonl" if listing.suffix.lower() == ".json" else ""
             )
             raise InputError(
-                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are {endings}{of_objects}"
+                f"the list {listing} ends in {listing.suffix!r}; the accepted endings are {endings}{remedy}"
             )
         try:
             rows = read_rows(listing)
