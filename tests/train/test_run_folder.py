@@ -103,7 +103,7 @@ def test_a_place_that_is_no_folder_and_a_full_disk_are_sentences(
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(InputError, match=r"the disk is full.*The run was not begun"):
         RunFolder(tmp_path / "run").claim(CONFIG)
 

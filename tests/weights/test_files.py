@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vdit.types import InputError
-from vdit.weights.files import DiskError, disk_refusal, read_tensors, save_tensors
+from vdit.weights.files import DiskError, disk_refusal, read_tensors, save_tensors, write_whole
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o770, 0o660), (0o700, 0o600)])
@@ -32,3 +32,15 @@ def test_what_may_pass_is_told_from_what_must_be_mended(tmp_path: Path, number: 
     assert type(said) is kind
     words = f"[Errno {number}] {os.strerror(number)}"
     assert str(said) == f"{tmp_path} could not be written to: {words}. Nothing was lost."
+
+
+def test_a_text_file_that_could_not_be_written_whole_stays_as_it_was(tmp_path: Path):
+    def broken():
+        yield "new\n"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "settings.json"
+    write_whole(file, ["é\n"])
+    with pytest.raises(OSError, match="No space"):
+        write_whole(file, broken())
+    assert file.read_bytes() == "é\n".encode()

@@ -18,11 +18,11 @@ from pathlib import Path
 from torch import nn
 
 from vdit.train.manifest import MANIFEST, read_manifest, share
-from vdit.train.saving import ASIDE, LOOK_EVERY, Saved, Saving, Writers
+from vdit.train.saving import LOOK_EVERY, Saved, Saving, Writers
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import DiskError, load_weights
+from vdit.weights.files import ASIDE, DiskError, load_weights
 from vdit.weights.source import open_weights
 
 __all__ = ["Checkpoint", "Checkpoints", "Stuck"]

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from vdit.data.inventory import KnownClip
 from vdit.data.sources import VideoSource
 from vdit.types import ClipSource, InputError
-from vdit.weights.files import disk_refusal
+from vdit.weights.files import disk_refusal, write_whole
 
 __all__ = ["Part", "Record"]
 
@@ -70,13 +71,9 @@ class Record:
 
     def write(self, parts: Sequence[Part]) -> None:
         """Whole or not at all. Raises InputError where the disk is full, and as `disk_refusal`."""
-        aside = self.file.with_name(f".writing_{self.file.name}")
+        heads = [{"of": p.of, "fingerprint": p.fingerprint, "count": p.count} for p in parts]
+        clips = ([number, *clip] for number, part in enumerate(parts) for clip in part.clips)
         try:
-            with aside.open("w") as lines:
-                heads = [{"of": p.of, "fingerprint": p.fingerprint, "count": p.count} for p in parts]
-                lines.write(json.dumps(heads) + "\n")
-                for number, part in enumerate(parts):
-                    lines.writelines(json.dumps([number, *clip]) + "\n" for clip in part.clips)
-            aside.replace(self.file)
+            write_whole(self.file, (json.dumps(row) + "\n" for row in chain([heads], clips)))
         except OSError as error:
             raise disk_refusal(error, self.file, "The run was not begun.") from error

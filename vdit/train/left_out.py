@@ -6,7 +6,7 @@ from dataclasses import asdict
 from vdit.data.mixture import parts_of
 from vdit.data.sources import VideoSource
 from vdit.train.task import Session, Task
-from vdit.weights.files import disk_refusal
+from vdit.weights.files import disk_refusal, write_whole
 
 __all__ = ["tell_left_out"]
 
@@ -36,6 +36,6 @@ def tell_left_out(session: Session, task: Task, dry: bool) -> None:
     if dry:
         return
     try:
-        folder.left_out.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(folder.left_out, [json.dumps(said, indent=1, ensure_ascii=False), "\n"])
     except OSError as error:
         raise disk_refusal(error, folder.path, "The run was not begun.") from error

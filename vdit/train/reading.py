@@ -17,7 +17,7 @@ from vdit.data.unreadable import Unreadable
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.types import ClipBatch, InputError
-from vdit.weights.files import DiskError, disk_refusal
+from vdit.weights.files import DiskError, disk_refusal, write_whole
 
 __all__ = ["Reader", "Unread", "UnreadableClips"]
 
@@ -73,10 +73,8 @@ class UnreadableClips:
         """Put what is known on the disk, whole or not at all. Raises as `add`."""
         if not self.writes:
             return
-        aside = self.file.with_name(f".writing_{self.file.name}")
         try:
-            aside.write_text(json.dumps([asdict(one) for one in self.known.values()], indent=1) + "\n")
-            aside.replace(self.file)
+            write_whole(self.file, [json.dumps([asdict(one) for one in self.known.values()], indent=1), "\n"])
         except OSError as error:
             raise disk_refusal(error, self.file, "Clips cannot be left out untold.") from error
 

@@ -16,7 +16,7 @@ import yaml
 import vdit
 from vdit.train.lock import LOCK
 from vdit.types import InputError
-from vdit.weights.files import TRIAL, disk_refusal, writing_error
+from vdit.weights.files import ASIDE, TRIAL, disk_refusal, write_whole, writing_error
 
 __all__ = ["RunFolder", "steps_of"]
 
@@ -118,7 +118,7 @@ class RunFolder:
         """Write down what the run began with. Raises InputError where the disk is full."""
         said = json.loads(self.provenance.read_text()) if self.provenance.is_file() else provenance()
         try:
-            self.provenance.write_text(json.dumps({**said, "start": dict(facts)}, indent=1) + "\n")
+            write_whole(self.provenance, [json.dumps({**said, "start": dict(facts)}, indent=1), "\n"])
         except OSError as error:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
 
@@ -167,28 +167,19 @@ class RunFolder:
         theirs = self.check(config, recorded, accept)
         if theirs is not None:
             if theirs != config:
-                self._write_config(config)
+                write_whole(self.config, [config])
             return True
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._write_config(config)
-            self.provenance.write_text(json.dumps(provenance(), indent=1) + "\n")
+            write_whole(self.config, [config])
+            write_whole(self.provenance, [json.dumps(provenance(), indent=1), "\n"])
         except OSError as error:
             raise disk_refusal(error, self.path, "The run was not begun.") from error
         return False
 
     def _foreign(self, there: Path) -> bool:
         """Whether something is neither of a start, which may have been killed, nor of a trial of the disk."""
-        return there not in (self._aside, self.path / LOCK) and not there.name.startswith(TRIAL)
-
-    @property
-    def _aside(self) -> Path:
-        """A configuration that is being written."""
-        return self.path / ".writing_config"
-
-    def _write_config(self, config: str) -> None:
-        self._aside.write_text(config)
-        self._aside.replace(self.config)
+        return there.name != LOCK and not there.name.startswith((ASIDE, TRIAL))
 
     def require(self) -> "RunFolder":
         """This folder, if a run lives in it. Raises InputError otherwise."""

@@ -23,14 +23,11 @@ from vdit.train.manifest import MANIFEST, pieces_of, share, write_manifest
 from vdit.train.snapshot import Snapshot
 from vdit.train.state import TrainState
 from vdit.types import InputError
-from vdit.weights.files import DiskError, disk_refusal, sync
+from vdit.weights.files import ASIDE, DiskError, disk_refusal, sync
 from vdit.weights.slices import Layout, Slice, entry_of, whole_slice
 from vdit.weights.source import Entry
 
-__all__ = ["ASIDE", "LOOK_EVERY", "Part", "Saved", "Saving", "Writers"]
-
-ASIDE = ".writing_"
-"""How names of what is not yet a checkpoint, or no longer one, begin."""
+__all__ = ["LOOK_EVERY", "Part", "Saved", "Saving", "Writers"]
 
 DONE, SIZES, DIGESTS = "done", "sizes", "digests"
 """What processes say on the way: a part is on the disk; all parts are; a share of the whole is digested."""

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vdit.weights.files import write_whole
+
 __all__ = ["Sessions"]
 
 
@@ -35,9 +37,7 @@ class Sessions:
         """The session still goes on."""
         self._rows[-1]["seen"] = time.time()
         if self._writes:
-            aside = self._file.with_suffix(".writing")
-            aside.write_text(json.dumps(self._rows, indent=1) + "\n")
-            aside.replace(self._file)
+            write_whole(self._file, [json.dumps(self._rows, indent=1), "\n"])
 
     def spent(self) -> float:
         """Seconds of all sessions, those in which a step was lost included; not those between sessions."""

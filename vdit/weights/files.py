@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +18,7 @@ from vdit.weights.ranges import fill, opened
 from vdit.weights.source import open_weights
 
 __all__ = [
+    "ASIDE",
     "PASSING",
     "TRIAL",
     "DiskError",
@@ -27,8 +28,12 @@ __all__ = [
     "read_tensors",
     "save_tensors",
     "sync",
+    "write_whole",
     "writing_error",
 ]
+
+ASIDE = ".writing_"
+"""How the name of a file or a folder begins that is not whole yet, or no longer kept."""
 
 TRIAL = ".vdit_trial_"
 """How the name of a folder begins that is made to see whether one can be."""
@@ -126,6 +131,18 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_whole(file: Path, lines: Iterable[str]) -> None:
+    """Write a text file in UTF-8 that is whole or not there, for those too who read it meanwhile.
+
+    Raises:
+        OSError: the disk did not let us; what stood there before stays.
+    """
+    aside = file.with_name(f"{ASIDE}{file.name}")
+    with aside.open("w", encoding="utf-8") as opened:
+        opened.writelines(lines)
+    aside.replace(file)
 
 
 def writing_error(folder: Path) -> OSError | None:

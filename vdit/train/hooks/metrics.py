@@ -1,7 +1,6 @@
 """The numbers of a run: a JSON line every few steps, and the same to TensorBoard."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from vdit.eval.curves import read_rows
 from vdit.train.hooks.hook import Hook, due
 from vdit.train.run_folder import RunFolder
 from vdit.train.state import StepRecord, TrainState
+from vdit.weights.files import write_whole
 
 __all__ = ["Journal", "Metrics"]
 
@@ -31,9 +31,7 @@ class Journal:
         from torch.utils.tensorboard import SummaryWriter
 
         kept = [row for row in read_rows(folder.metrics) if row["step"] <= resumed_at]
-        aside = folder.metrics.with_suffix(".writing")
-        aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(aside, folder.metrics)
+        write_whole(folder.metrics, (json.dumps(row) + "\n" for row in kept))
         self._file = folder.metrics.open("a", buffering=1)
         self._board = SummaryWriter(str(folder.path / "tensorboard"), purge_step=resumed_at + 1)
 
