@@ -114,7 +114,8 @@ class BatchLoader:
             shares = [wanted[first : first + share] for first in range(0, len(wanted), share)]
             self._ahead.append([self._pool.submit(self._read, at, part) for part in shares])
             self._ahead_until = self._order.after(at)
-        reads = [read for part in self._ahead[0] for read in self._awaited(part)]
+        until = None if self._patience is None else time.monotonic() + self._patience
+        reads = [read for part in self._ahead[0] for read in self._awaited(part, until)]
         batch = stack([read.item for read in reads])
         for one in chain.from_iterable(read.met for read in reads):
             if one.clip not in self._without:
@@ -181,10 +182,10 @@ class BatchLoader:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(wait=kind is None)  # an error is told at once, also where a disk does not answer
 
-    def _awaited(self, part: "Future[list[_Read]]") -> list[_Read]:
-        """What a thread has read. Raises DiskError where that takes too long."""
+    def _awaited(self, part: "Future[list[_Read]]", until: float | None) -> list[_Read]:
+        """What a thread has read. Raises DiskError where it is not done by then, in seconds of the clock."""
         try:
-            return part.result(self._patience)
+            return part.result(None if until is None else max(0.0, until - time.monotonic()))
         except TimeoutError as error:
             if part.done():  # and raised one itself
                 raise

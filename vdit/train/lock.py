@@ -115,6 +115,9 @@ def _taken(file: Path) -> int:
                 time.sleep(1)
                 if (now := Holder.read(handle)) != own:
                     raise InputError(_refusal(file, now))
+        except FileNotFoundError:  # the one that held it has just removed it
+            os.close(handle)
+            continue
         except BaseException:
             os.close(handle)
             raise
