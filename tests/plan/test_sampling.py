@@ -51,4 +51,4 @@ def test_lower_precision_halves_weights_and_guidance_doubles_a_clip(tmp_path: Pa
     ("free", "clips"), [(0, 1), (10_000, 1), (20_000, 8), (14_500, 3), (1e9, MOST_AT_ONCE)]
 )
 def test_as_many_clips_as_fit(free: float, clips: int):
-    assert SamplingMemory(weights=10_000, clip=1_000, decoding=1).clips(int(free)) == clips
+    assert SamplingMemory(weights=10_000, clip=1_000).clips(int(free)) == clips

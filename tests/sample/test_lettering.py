@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vdit.sample.lettering import Lettering, printable
+from vdit.sample.lettering import Lettering, one_line
 
 
 def font_of(file: Path, letters: str) -> Path:
@@ -78,7 +78,7 @@ def test_what_no_font_has_is_a_box_and_is_said_once(text: str, remedy: str):
 
 
 def test_a_label_is_one_line_of_what_can_be_drawn():
-    assert printable("a\n b\x07\tc \ud800") == "a b c ?"
+    assert one_line("a\n b\x07\tc \ud800") == "a b c ?"
     odd = "👩‍👩‍👧 e\u0301 \u202eabc\ufe0f مكعب\U000e0001"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

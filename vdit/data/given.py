@@ -49,10 +49,7 @@ def resampled(file: Path, fps: float) -> str:
     Raises:
         InputError: the file is no video.
     """
-    try:
-        own = open_video(file).table.info.fps
-    except UnreadableVideo as error:
-        raise InputError(str(error)) from error
+    own = open_video(file).table.info.fps
     if abs(float(own) / fps - 1) < 1e-3:
         return ""
     return f"{file} has {float(own):g} frames a second, and the clip {fps:g}: the nearest in time are shown"
@@ -64,10 +61,7 @@ def unshown(file: Path, frames: int, fps: float) -> str:
     Raises:
         InputError: the file is no video.
     """
-    try:
-        table = open_video(file).table
-    except UnreadableVideo as error:
-        raise InputError(str(error)) from error
+    table = open_video(file).table
     there = len(ResampleFps(fps)(table.times, table.info.duration))
     if there <= frames:
         return ""
@@ -80,10 +74,7 @@ def unshown(file: Path, frames: int, fps: float) -> str:
 def _size(file: Path) -> tuple[int, int]:
     """Rows and columns of an image or a video, as it is shown."""
     if file.suffix.lower() in VIDEO_ENDINGS:
-        try:
-            info = open_video(file).table.info
-        except UnreadableVideo as error:
-            raise InputError(str(error)) from error
+        info = open_video(file).table.info
         return info.height, info.width
     _, _, h, w = _image(file).shape
     return h, w
@@ -157,12 +148,8 @@ def _frames(
 ) -> Float[Tensor, "3 t h w"]:
     if file.suffix.lower() in IMAGE_ENDINGS:
         raise InputError(f"{file} is an image: a video is asked for here; --first and --keyframe take images")
-    try:
-        video = open_video(file)
-        at = ResampleFps(fps)(video.table.times, video.table.info.duration)
-        if len(at) < count:
-            raise InputError(f"{file} has {len(at)} frames at {fps:g} a second, and {count} {wanted}")
-        pixels = video.frames(at[which].tolist())
-    except UnreadableVideo as error:
-        raise InputError(str(error)) from error
-    return ToUnitRange()(ResizeCrop(*size)(pixels))
+    video = open_video(file)
+    at = ResampleFps(fps)(video.table.times, video.table.info.duration)
+    if len(at) < count:
+        raise InputError(f"{file} has {len(at)} frames at {fps:g} a second, and {count} {wanted}")
+    return ToUnitRange()(ResizeCrop(*size)(video.frames(at[which].tolist())))

@@ -35,12 +35,10 @@ class SamplingMemory:
     Attributes:
         weights: of transformers and codec.
         clip: of one clip where it is most, all branches of guidance at once.
-        decoding: of the one clip that is decoded.
     """
 
     weights: int
     clip: int
-    decoding: int
 
     def clips(self, free: int) -> int:
         """How many clips fit at once into so many bytes, 16 at most; one is always tried."""
@@ -75,7 +73,7 @@ def sampling_memory(
         return module(torch.cat([latents] * branches), torch.full((branches,), 0.5), stacked, Kept())
 
     clip = rehearse_forward(denoiser, scene.inputs, evaluate, scene.answer)
-    return SamplingMemory(weights, clip, int(sampling.memory * 2**30))
+    return SamplingMemory(weights, clip)
 
 
 def _branches(denoiser: Denoiser, sampling: Sampling) -> int:

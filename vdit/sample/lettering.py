@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["Lettering", "installed_fonts", "printable"]
+__all__ = ["Lettering", "installed_fonts", "one_line"]
 
 NOWHERE = "\U0010ffff"
 """A letter that no font has: what stands for it stands for all that are missing."""
@@ -77,7 +77,7 @@ class Lettering:
             yield font, part
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """A text as one line, without what has no picture of its own."""
     line = " ".join(text.split()).encode("utf-8", "replace").decode()
     return "".join(letter for letter in line if unicodedata.category(letter) != "Cc")

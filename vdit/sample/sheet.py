@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vdit.sample.lettering import Lettering, printable
+from vdit.sample.lettering import Lettering, one_line
 from vdit.sample.video_file import to_bytes, written_aside
 from vdit.types import InputError
 
@@ -49,7 +49,7 @@ def contact_sheet(
             f"got {len(clips)} clips, {columns} columns, scale {scale}"
         )
     rows = [_film_strip(pixels, columns, scale) for pixels, _ in clips]
-    labels, line, gap = [printable(label) for _, label in clips], 20, 6
+    labels, line, gap = [one_line(label) for _, label in clips], 20, 6
     lettering = Lettering(labels)
     width = max(row.shape[1] for row in rows) + 2 * gap
     height = sum(row.shape[0] + line + gap for row in rows) + gap
