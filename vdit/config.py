@@ -34,7 +34,7 @@ from vdit.train.optim import Optim
 from vdit.train.start import pinned_start
 from vdit.train.task import HELD_OUT_SHARE, Data, Pace, Task
 from vdit.types import InputError
-from vdit.yaml_file import read_yaml
+from vdit.yaml_file import laid_over, read_expanded, read_settings
 
 __all__ = [
     "Parsed",
@@ -267,7 +267,7 @@ def build_codec(file: Path) -> VideoCodec:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--codec", type=VideoCodec)
     try:
-        values = parser.parse_args(["--codec", yaml.safe_dump(_content(file), sort_keys=False)])
+        values = parser.parse_args(["--codec", yaml.safe_dump(read_expanded(file), sort_keys=False)])
     except ArgumentError as error:
         raise InputError(f"{file} is no configuration of a codec: {' '.join(str(error).split())}") from error
     return _instantiated(parser, values)["codec"]
@@ -285,7 +285,7 @@ def build_flow(file: Path, shapes_only: bool = False) -> FlowTask:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--task", type=Task)
-    whole = {"class_path": f"{FlowTask.__module__}.{FlowTask.__qualname__}", "init_args": _table(file)}
+    whole = {"class_path": f"{FlowTask.__module__}.{FlowTask.__qualname__}", "init_args": read_settings(file)}
     try:
         values = parser.parse_args(["--task", yaml.safe_dump(whole, sort_keys=False)])
     except ArgumentError as error:
@@ -297,7 +297,7 @@ def build_flow(file: Path, shapes_only: bool = False) -> FlowTask:
 def read_sampling(file: Path) -> dict[str, Any]:
     """Settings of samples, by a file of `configs/sample`. Raises InputError where it is none."""
     try:
-        return asdict(SamplingSettings(**_table(file)))
+        return asdict(SamplingSettings(**read_settings(file)))
     except TypeError as error:
         raise InputError(f"{file} is no recipe: {error}") from error
 
@@ -341,9 +341,9 @@ def _written(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         if apart:
             value = left.pop(0)
         if key == "--config" and value:
-            written = _over(written, _table(Path(value)))
+            written = laid_over(written, read_settings(Path(value)))
         elif key.startswith("--") and value.endswith(".yaml"):
-            instead.append((key.removeprefix("--"), _content(Path(value))))
+            instead.append((key.removeprefix("--"), read_expanded(Path(value))))
         else:
             rest += [key, value] if apart else [argument]
     for key, content in instead:
@@ -355,36 +355,3 @@ def _written(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
             place = place[parent]
         place[last] = content
     return written, rest
-
-
-def _over(under: Any, over: Any) -> Any:
-    """One part of a configuration over another: key by key, unless they are of different classes."""
-    if not isinstance(under, dict) or not isinstance(over, dict):
-        return over
-    if under.get("class_path") != over.get("class_path", under.get("class_path")):
-        return over
-    return {**under, **{key: _over(under.get(key), value) for key, value in over.items()}}
-
-
-def _table(file: Path) -> dict[str, Any]:
-    content = _content(file)
-    if not isinstance(content, dict):
-        raise InputError(f"configuration {file} holds no table of settings")
-    return content
-
-
-def _content(file: Path) -> Any:
-    """What is in `file`, with every reference to another file replaced by that file's content."""
-    return _expanded(read_yaml(file, "configuration"), file.parent)
-
-
-def _expanded(node: Any, folder: Path) -> Any:
-    if isinstance(node, dict):
-        return {key: _expanded(value, folder) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_expanded(value, folder) for value in node]
-    if isinstance(node, str) and node.endswith(".yaml"):
-        return _content(folder / node)
-    if isinstance(node, str) and node.startswith("./"):
-        return str(folder / node)
-    return node
