@@ -1,65 +1,40 @@
 """Clips from video files: the part that a folder and a list share."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from vdit.camera.pose_file import read_poses
 from vdit.data.cut import ClipCut
 from vdit.data.decode import (
-    IMAGE_ENDINGS,
     READING,
     Decoder,
-    FrameTable,
     UnreadableVideo,
     VideoInfo,
     open_video,
     require_decoder,
-    scan,
 )
 from vdit.data.entry import Entry, Offer, none_usable
+from vdit.data.examine import UsableVideo, content_hash, examine
 from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, printable
-from vdit.data.transforms import ResampleFps, ToUnitRange
-from vdit.types import Cameras, Clip, ClipFormat, InputError
+from vdit.data.transforms import ToUnitRange
+from vdit.types import Clip, ClipFormat, InputError
 
 __all__ = ["VideoSource"]
-
-# A file may be a little slower than the asked rate (23.976 for 24); below this, frames would visibly repeat.
-_SLOWEST = 0.9
 
 # Of the picture that is to be left by a crop, lest it is told.
 _LEFT = 2 / 3
 
 # What programs write where there is no value.
 _NO_WORDS = {"nan", "none", "null", "n/a", "<na>", "undefined"}
-
-_MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class _Video:
-    """An entry that can be used: `ticks` are the frame numbers of its usable part at the clip's rate.
-
-    Poses are those of all frames of the file.
-    """
-
-    entry: Entry
-    table: FrameTable
-    ticks: Int[np.ndarray, "t"]
-    content: str
-    cameras: Cameras | None
 
 
 @dataclass(frozen=True)
@@ -113,17 +88,17 @@ class VideoSource:
         _refuse_some_poses(offer, cut)
         self._referenced = any(entry.references for entry in entries)
 
-        def examine(entry: Entry) -> _Video | UnreadableVideo:
+        def examined(entry: Entry) -> UsableVideo | UnreadableVideo:
             try:
-                return _examine(entry, cut, decoder, verify)
+                return examine(entry, cut, decoder, verify)
             except UnreadableVideo as error:
                 return error
             except OSError as error:
                 return UnreadableVideo(entry.path, f"it cannot be read ({error.strerror or error})")
 
         with ThreadPoolExecutor(scan_threads) as pool:
-            outcomes = list(pool.map(examine, entries))
-        videos = [outcome for outcome in outcomes if isinstance(outcome, _Video)]
+            outcomes = list(pool.map(examined, entries))
+        videos = [outcome for outcome in outcomes if isinstance(outcome, UsableVideo)]
         bad = [
             (entry, outcome.reason)
             for entry, outcome in zip(entries, outcomes, strict=True)
@@ -133,7 +108,7 @@ class VideoSource:
             raise InputError(none_usable(offer, bad))
         self._take(offer, videos, bad)
 
-    def _take(self, offer: Offer, videos: Sequence[_Video], bad: Sequence[tuple[Entry, str]]) -> None:
+    def _take(self, offer: Offer, videos: Sequence[UsableVideo], bad: Sequence[tuple[Entry, str]]) -> None:
         self._offer, self._videos, self._bad = offer, videos, bad
         self._windows = _windows(videos, self.cut)
         self.report = _report(offer, videos, bad, self.cut, len(self._windows))
@@ -202,64 +177,7 @@ class VideoSource:
         return self._videos[self._windows[index].video].content
 
 
-def _examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> _Video:
-    """Everything known of a usable video. Raises `UnreadableVideo` with the reason where it is not."""
-    path = entry.path
-    if entry.unusable:
-        raise UnreadableVideo(path, entry.unusable)
-    table = scan(path, decoder)
-    info = table.info
-    if cut.fps is not None and info.frames > 1 and info.fps < _SLOWEST * cut.fps:
-        raise UnreadableVideo(path, f"its {float(info.fps):g} fps are too few for clips of {cut.fps:g} fps")
-    ticks = _usable(entry, table, cut)
-    if len(ticks) < cut.frames:
-        seconds = (
-            f" ({len(ticks)} at {cut.fps:g} fps)" if cut.fps else f" ({len(ticks)} in the part asked for)"
-        )
-        kind = (
-            "an image is one frame"
-            if path.suffix.lower() in IMAGE_ENDINGS
-            else f"its {info.frames} frames{seconds}"
-        )
-        raise UnreadableVideo(path, f"too short: {kind}, and a clip needs {cut.frames}")
-    if verify:
-        reader = open_video(path, decoder, table)
-        for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
-            reader.read(start, min(32, info.frames - start))
-    for reference in entry.references:
-        try:
-            read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
-        except InputError as error:
-            raise InputError(f"a reference of {entry.name}: {error}") from error
-    return _Video(entry, table, ticks, _content_hash(path), _cameras(entry, table, cut))
-
-
-def _cameras(entry: Entry, table: FrameTable, cut: ClipCut) -> Cameras | None:
-    """The cameras of all frames of a video, for crops of it. Raises InputError where poses are too few."""
-    if entry.poses is None:
-        return None
-    info = table.info
-    cameras = read_poses(entry.poses, cut.height, cut.width, (info.height, info.width))
-    if len(cameras.c2w) < info.frames:
-        raise InputError(
-            f"{entry.poses} has {len(cameras.c2w)} poses, and {entry.name} {info.frames} frames: "
-            "give one a frame"
-        )
-    return cameras
-
-
-def _usable(entry: Entry, table: FrameTable, cut: ClipCut) -> Int[np.ndarray, "t"]:
-    """Frame numbers of the part between `entry.start` and `entry.end`, at the clip's rate."""
-    end = table.info.duration if entry.end is None else min(entry.end, table.info.duration)
-    # Half a thousandth of a second forgives the rounding of times written as decimals.
-    inside = np.flatnonzero((table.times >= entry.start - 5e-4) & (table.times < end - 5e-4))
-    if cut.fps is None or len(inside) < 2:
-        return inside
-    times = table.times[inside]
-    return inside[ResampleFps(cut.fps)(times, end - float(times[0]))]
-
-
-def _windows(videos: Sequence[_Video], cut: ClipCut) -> list[_Window]:
+def _windows(videos: Sequence[UsableVideo], cut: ClipCut) -> list[_Window]:
     windows: list[_Window] = []
     seen: Counter[str] = Counter()
     for number, video in enumerate(videos):
@@ -274,7 +192,7 @@ def _windows(videos: Sequence[_Video], cut: ClipCut) -> list[_Window]:
 
 
 def _report(
-    offer: Offer, videos: Sequence[_Video], bad: Sequence[tuple[Entry, str]], cut: ClipCut, clips: int
+    offer: Offer, videos: Sequence[UsableVideo], bad: Sequence[tuple[Entry, str]], cut: ClipCut, clips: int
 ) -> SourceReport:
     seconds = covered = 0.0
     for video in videos:
@@ -314,7 +232,7 @@ def _skipped(bad: Sequence[tuple[Entry, str]], used: set[str]) -> Iterator[tuple
                 yield name, "its video is skipped"
 
 
-def _remarks(videos: Sequence[_Video]) -> Iterator[tuple[str, str]]:
+def _remarks(videos: Sequence[UsableVideo]) -> Iterator[tuple[str, str]]:
     """What is not used of videos that are, or is used twice."""
     first: dict[tuple[object, ...], str] = {}
     for video in videos:
@@ -342,31 +260,24 @@ def _left(info: VideoInfo, cut: ClipCut) -> float:
     return min(shapes) / max(shapes)
 
 
-def _fingerprint(videos: Sequence[_Video], windows: Sequence[_Window], cut: ClipCut, decoder: Decoder) -> str:
+def _fingerprint(
+    videos: Sequence[UsableVideo], windows: Sequence[_Window], cut: ClipCut, decoder: Decoder
+) -> str:
     digest = hashlib.sha256(repr((cut, decoder, READING)).encode())
     for video in videos:
         entry = video.entry
         digest.update(repr((entry.name, entry.caption, entry.start, entry.end, video.content)).encode())
         for file in entry.beside():
-            digest.update(_content_hash(file).encode())
+            digest.update(content_hash(file).encode())
     for window in windows:
         digest.update(window.id.encode() + b"\n")
     return digest.hexdigest()
 
 
-def _known(video: _Video) -> tuple[str, str]:
+def _known(video: UsableVideo) -> tuple[str, str]:
     """What the files of a video hold, and a digest of its caption."""
-    files = [video.content, *map(_content_hash, video.entry.beside())]
+    files = [video.content, *map(content_hash, video.entry.beside())]
     return " ".join(files), hashlib.sha256(video.entry.caption.encode()).hexdigest()[:16]
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(size.to_bytes(8, "big") + file.read(_MEGABYTE))
-        file.seek(max(size - _MEGABYTE, 0))
-        digest.update(file.read(_MEGABYTE))
-    return digest.hexdigest()
 
 
 def _seed(id: str) -> int:

@@ -1,0 +1,110 @@
+"""One video of a source: opened, and refused with the reason where no clip can be cut out of it."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from vdit.camera.pose_file import read_poses
+from vdit.data.cut import ClipCut
+from vdit.data.decode import IMAGE_ENDINGS, Decoder, FrameTable, UnreadableVideo, open_video, scan
+from vdit.data.entry import Entry
+from vdit.data.given import read_reference
+from vdit.data.transforms import ResampleFps
+from vdit.types import Cameras, InputError
+
+__all__ = ["UsableVideo", "content_hash", "examine"]
+
+# A file may be a little slower than the asked rate (23.976 for 24); below this, frames would visibly repeat.
+_SLOWEST = 0.9
+
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class UsableVideo:
+    """A video that clips can be cut out of.
+
+    Attributes:
+        entry: as it is offered.
+        table: its frames.
+        ticks: frame numbers of its usable part at the clip's rate.
+        content: see `content_hash`.
+        cameras: poses of all frames of the file, if it has any.
+    """
+
+    entry: Entry
+    table: FrameTable
+    ticks: Int[np.ndarray, "t"]
+    content: str
+    cameras: Cameras | None
+
+
+def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> UsableVideo:
+    """Everything known of a usable video. Raises `UnreadableVideo` with the reason where it is not."""
+    path = entry.path
+    if entry.unusable:
+        raise UnreadableVideo(path, entry.unusable)
+    table = scan(path, decoder)
+    info = table.info
+    if cut.fps is not None and info.frames > 1 and info.fps < _SLOWEST * cut.fps:
+        raise UnreadableVideo(path, f"its {float(info.fps):g} fps are too few for clips of {cut.fps:g} fps")
+    ticks = _usable(entry, table, cut)
+    if len(ticks) < cut.frames:
+        seconds = (
+            f" ({len(ticks)} at {cut.fps:g} fps)" if cut.fps else f" ({len(ticks)} in the part asked for)"
+        )
+        kind = (
+            "an image is one frame"
+            if path.suffix.lower() in IMAGE_ENDINGS
+            else f"its {info.frames} frames{seconds}"
+        )
+        raise UnreadableVideo(path, f"too short: {kind}, and a clip needs {cut.frames}")
+    if verify:
+        reader = open_video(path, decoder, table)
+        for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
+            reader.read(start, min(32, info.frames - start))
+    for reference in entry.references:
+        try:
+            read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
+        except InputError as error:
+            raise InputError(f"a reference of {entry.name}: {error}") from error
+    return UsableVideo(entry, table, ticks, content_hash(path), _cameras(entry, table, cut))
+
+
+def _cameras(entry: Entry, table: FrameTable, cut: ClipCut) -> Cameras | None:
+    """The cameras of all frames of a video, for crops of it. Raises InputError where poses are too few."""
+    if entry.poses is None:
+        return None
+    info = table.info
+    cameras = read_poses(entry.poses, cut.height, cut.width, (info.height, info.width))
+    if len(cameras.c2w) < info.frames:
+        raise InputError(
+            f"{entry.poses} has {len(cameras.c2w)} poses, and {entry.name} {info.frames} frames: "
+            "give one a frame"
+        )
+    return cameras
+
+
+def _usable(entry: Entry, table: FrameTable, cut: ClipCut) -> Int[np.ndarray, "t"]:
+    """Frame numbers of the part between `entry.start` and `entry.end`, at the clip's rate."""
+    end = table.info.duration if entry.end is None else min(entry.end, table.info.duration)
+    # Half a thousandth of a second forgives the rounding of times written as decimals.
+    inside = np.flatnonzero((table.times >= entry.start - 5e-4) & (table.times < end - 5e-4))
+    if cut.fps is None or len(inside) < 2:
+        return inside
+    times = table.times[inside]
+    return inside[ResampleFps(cut.fps)(times, end - float(times[0]))]
+
+
+def content_hash(path: Path) -> str:
+    """A digest of the size, the first and the last megabyte of a file: reading all would take hours."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(size.to_bytes(8, "big") + file.read(_MEGABYTE))
+        file.seek(max(size - _MEGABYTE, 0))
+        digest.update(file.read(_MEGABYTE))
+    return digest.hexdigest()
