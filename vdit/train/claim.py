@@ -12,7 +12,7 @@ from vdit.train.task import Session
 from vdit.types import InputError
 from vdit.weights.files import DiskError
 
-__all__ = ["claim"]
+__all__ = ["agreed", "claim"]
 
 
 def claim(
@@ -43,12 +43,12 @@ def claim(
     return RunClips.from_json(text)
 
 
-def agreed(engine: Engine, work: Callable[[], str]) -> str:
+def agreed(engine: Engine, work: Callable[[], str | None]) -> str:
     """What the first process makes of something, on all of them; what it refuses, all refuse in its words."""
     told: list[str] = []
     if engine.main:
         try:
-            told = ["", work()]
+            told = ["", work() or ""]
         except (InputError, DiskError) as error:
             told = [type(error).__name__, str(error)]
     refused, said = engine.gathered(told)

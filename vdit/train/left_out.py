@@ -14,13 +14,12 @@ __all__ = ["tell_left_out"]
 def tell_left_out(session: Session, task: Task, dry: bool) -> None:
     """Say what the clips of a run come from, and what is left out of files, rows and captions.
 
-    The terminal shows a part where there is much; the folder has all of it, of the last start.
+    The first process does, for all. The terminal shows a part where there is much; the folder has all of it,
+    of the last start.
 
     Raises:
         InputError: the disk is full.
     """
-    if not session.engine.main:
-        return
     console, folder, said = session.console, session.folder, {}
     for name, source in (("training", session.data.train), ("held out", session.data.held_out)):
         reports = [part.report for part in parts_of(source) if isinstance(part, VideoSource)]

@@ -15,7 +15,7 @@ from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
 from vdit.train.checkpoint import Checkpoint, Checkpoints
-from vdit.train.claim import claim
+from vdit.train.claim import agreed, claim
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
@@ -98,15 +98,14 @@ def carry_out(
             console.print(f"{folder.path} is complete: {latest.step} steps done", soft_wrap=True)
             return None
         latest.require_state(checkpoints.writers)
-    tell_left_out(session, task, dry)
+    agreed(engine, lambda: tell_left_out(session, task, dry))
     tell_notes(session, task.notes(session.data))
     work = task.prepare(session)
     if latest is not None:
         latest.load(task.module, task.borrowed)
     elif (began := task.begin()) and not dry:
         console.print(f"beginning with step {began['step']} of {began['run']}", soft_wrap=True)
-        if engine.main:
-            folder.note_start(began)
+        agreed(engine, lambda: folder.note_start(began))
     stepper = engine.setup(task.module, optimizer, optim.clip_norm)
     average = EMA(stepper.weights, loop.ema, loop.averages_every)
     unreadable = unreadable_of_run(session, work, clips, writes=engine.main and not dry)
