@@ -68,7 +68,7 @@ def _model(source: Path, out: Path, layout: str) -> int:
     from vdit.commands.trained_weights import trained_weights
     from vdit.progress import StageBars
     from vdit.releases.give_out import give_out
-    from vdit.releases.pipeline import Steps
+    from vdit.releases.pipeline import Schedule
     from vdit.sample.sampler import Sampling
 
     model = trained_weights(source)
@@ -78,8 +78,8 @@ def _model(source: Path, out: Path, layout: str) -> int:
         def show(part: str, done: int, total: int) -> None:
             bars.show(f"writing {part}", done, total)
 
-        steps = Steps(sampling.solver, sampling.shift)
-        notes = give_out(model.folder, out, layout, steps, show, model.weights)
+        schedule = Schedule(sampling.solver, sampling.shift)
+        notes = give_out(model.folder, out, layout, schedule, show, model.weights)
     for note in notes:
         print(note)
     if model.weights:

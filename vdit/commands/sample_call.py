@@ -25,7 +25,7 @@ from vdit.sample.windows import Windows, check_windows
 from vdit.text.source import file_digest
 from vdit.types import InputError
 
-__all__ = ["AskedClip", "Call", "checked"]
+__all__ = ["RequestedClip", "Call", "checked"]
 
 FLOAT_BYTES = 4
 
@@ -34,7 +34,7 @@ PIXEL_BYTES_A_FILE_BYTE = 50
 
 
 @dataclass(frozen=True)
-class AskedClip:
+class RequestedClip:
     """One clip of a call.
 
     Attributes:
@@ -69,7 +69,7 @@ class Call:
         notes: what no clip shows of what was given, and what was not read.
     """
 
-    clips: tuple[AskedClip, ...]
+    clips: tuple[RequestedClip, ...]
     sampling: Sampling
     windows: Windows
     wish: Wish
@@ -158,12 +158,12 @@ def _half(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _clips(prompts: Sequence[Prompt], first: int, model: Described) -> tuple[AskedClip, ...]:
+def _clips(prompts: Sequence[Prompt], first: int, model: Described) -> tuple[RequestedClip, ...]:
     seeds = [first + i if prompt.seed is None else prompt.seed for i, prompt in enumerate(prompts)]
     texts = [prompt.text for prompt in prompts]
     cut = cut_prompts(model.task.text, texts)
     return tuple(
-        AskedClip(text, seed, (note,) if note else ())
+        RequestedClip(text, seed, (note,) if note else ())
         for text, seed, note in zip(texts, seeds, cut, strict=True)
     )
 

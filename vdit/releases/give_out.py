@@ -16,7 +16,7 @@ from vdit.models.published import keymap_of, written_config
 from vdit.models.wan.dit import WanDiT
 from vdit.releases.clip_file import CLIP_FILE, write_clip
 from vdit.releases.found import read_table
-from vdit.releases.pipeline import VERSION, Pipeline, Steps, write_pipeline
+from vdit.releases.pipeline import VERSION, Pipeline, Schedule, write_pipeline
 from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side, with_published
 from vdit.releases.take_in import DESCRIPTION, written_aside
 from vdit.releases.variant import variant_of
@@ -78,7 +78,7 @@ class _Folder:
         config |= {"model_type": "ti2v"} if five else {}
         return with_published(config, self.folder, f"{PLACES[layout][role]}/config.json")
 
-    def pipeline(self, steps: Steps) -> Pipeline:
+    def pipeline(self, schedule: Schedule) -> Pipeline:
         """What stands in the files of its pipeline."""
         first, image = self.backbones[self.roles[0]], self.folder / "image/config.json"
         arguments = read_yaml(self.folder / DESCRIPTION, "the model")["backbone"]["init_args"]
@@ -89,7 +89,7 @@ class _Folder:
             image_side=read_table(image)["image_size"] if image.is_file() else None,
             boundary=arguments.get("boundary"),
             sigma_by_token=self.variant == "wan_2_2_ti2v_5b",
-            steps=steps,
+            schedule=schedule,
         )
 
 
@@ -97,7 +97,7 @@ def give_out(
     folder: Path,
     out: Path,
     layout: str,
-    steps: Steps,
+    schedule: Schedule,
     progress: Progress,
     trained: Mapping[str, WeightSource] | None = None,
 ) -> list[str]:
@@ -107,7 +107,7 @@ def give_out(
         folder: an imported model.
         out: must not exist, or be empty.
         layout: `original` or `diffusers`.
-        steps: how it is sampled, for the scheduler of diffusers.
+        schedule: how it is sampled, for the scheduler of diffusers.
         progress: called with (part, tensors done, tensors in all).
         trained: other weights of some of the transformers, by role, under the names of this project.
 
@@ -119,7 +119,7 @@ def give_out(
     """
     model, trained, notes = _Folder(folder), trained or {}, []
     configs = {role: model.config(role, layout) for role in model.roles}
-    pipeline = model.pipeline(steps) if layout == "diffusers" else None
+    pipeline = model.pipeline(schedule) if layout == "diffusers" else None
     needed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with written_aside(out, needed) as aside:
         for role, backbone in model.backbones.items():

@@ -9,7 +9,7 @@ from typing import Any
 from vdit.releases.found import read_table
 from vdit.text.clip_vision import MEAN, STD
 
-__all__ = ["CONFIGS", "SCHEDULERS", "VERSION", "Pipeline", "Steps", "write_pipeline"]
+__all__ = ["CONFIGS", "SCHEDULERS", "VERSION", "Pipeline", "Schedule", "write_pipeline"]
 
 Table = dict[str, Any]
 
@@ -47,7 +47,7 @@ SENTENCEPIECE = ("T5Tokenizer", "T5TokenizerFast")
 
 
 @dataclass(frozen=True)
-class Steps:
+class Schedule:
     """How a model is sampled, as far as a scheduler knows.
 
     Attributes:
@@ -70,7 +70,7 @@ class Pipeline:
         image_side: pixel rows of what its image encoder sees; None where it has none.
         boundary: sigma from which the first of two experts is asked; None where there is one.
         sigma_by_token: whether the first latent frame can be known, with a sigma of its own.
-        steps: of its sampling.
+        schedule: of its sampling.
     """
 
     transformer: str
@@ -79,7 +79,7 @@ class Pipeline:
     image_side: int | None
     boundary: float | None
     sigma_by_token: bool
-    steps: Steps
+    schedule: Schedule
 
 
 def write_pipeline(pipeline: Pipeline, out: Path, published: Path) -> None:
@@ -93,9 +93,9 @@ def write_pipeline(pipeline: Pipeline, out: Path, published: Path) -> None:
         out: the folder, with all other parts in it.
         published: a folder with the release's own `CONFIGS`, or nothing.
     """
-    name, shift, settings = SCHEDULERS[pipeline.steps.solver]
+    name, shift, settings = SCHEDULERS[pipeline.schedule.solver]
     scheduler = {"_class_name": name, "_diffusers_version": VERSION, **settings}
-    _write(out / SCHEDULER, scheduler | _own(published / SCHEDULER, name) | {shift: pipeline.steps.shift})
+    _write(out / SCHEDULER, scheduler | _own(published / SCHEDULER, name) | {shift: pipeline.schedule.shift})
     if pipeline.image_side is not None:
         _write(out / PROCESSOR, _own(published / PROCESSOR, None) | _processor(pipeline.image_side))
     index = _index(pipeline, out, name)

@@ -11,11 +11,11 @@ from vdit.data.sources import VideoSource
 from vdit.types import ClipSource, InputError
 from vdit.weights.files import disk_refusal, write_whole
 
-__all__ = ["Part", "Record"]
+__all__ = ["KnownSource", "Record"]
 
 
 @dataclass(frozen=True)
-class Part:
+class KnownSource:
     """What is known of one source.
 
     Attributes:
@@ -31,7 +31,7 @@ class Part:
     clips: Sequence[KnownClip] = ()
 
     @classmethod
-    def of_source(cls, of: str, source: ClipSource) -> "Part":
+    def of_source(cls, of: str, source: ClipSource) -> "KnownSource":
         """A source whose clips have one shape, as it is today."""
         clips = tuple(source.known()) if isinstance(source, VideoSource) else ()
         return cls(of, source.fingerprint, len(source), clips)
@@ -47,7 +47,7 @@ class Record:
 
     file: Path
 
-    def read(self, clips: bool = True) -> list[Part]:
+    def read(self, clips: bool = True) -> list[KnownSource]:
         """All parts, with their clips if these are asked for; none where there is no file.
 
         Raises:
@@ -57,7 +57,7 @@ class Record:
             return []
         try:
             with self.file.open() as lines:
-                parts = [Part(**part) for part in json.loads(next(lines))]
+                parts = [KnownSource(**part) for part in json.loads(next(lines))]
                 found: list[list[KnownClip]] = [[] for _ in parts]
                 for line in lines if clips else ():
                     part, *rest = json.loads(line)
@@ -69,7 +69,7 @@ class Record:
                 "run. Delete it to go on by the paths of its configuration alone"
             ) from error
 
-    def write(self, parts: Sequence[Part]) -> None:
+    def write(self, parts: Sequence[KnownSource]) -> None:
         """Whole or not at all. Raises InputError where the disk is full, and as `disk_refusal`."""
         heads = [{"of": p.of, "fingerprint": p.fingerprint, "count": p.count} for p in parts]
         clips = ([number, *clip] for number, part in enumerate(parts) for clip in part.clips)

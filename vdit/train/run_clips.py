@@ -15,7 +15,7 @@ from vdit.data.order import Position
 from vdit.data.sources import VideoSource
 from vdit.data.stack import LatentClip
 from vdit.data.unreadable import Unreadable
-from vdit.train.clip_record import Part, Record
+from vdit.train.clip_record import KnownSource, Record
 from vdit.train.reading import unreadable_of
 from vdit.train.task import Data
 from vdit.types import Clip, ClipSource, InputError
@@ -116,12 +116,12 @@ class Recognised:
     """
 
     clips: RunClips
-    record: Sequence[Part] | None = None
+    record: Sequence[KnownSource] | None = None
     changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Found:
+class MatchedSource:
     """One part of a run's clips, in today's data.
 
     Attributes:
@@ -130,12 +130,12 @@ class Found:
         changes: of its clips; None where they are not told one by one.
     """
 
-    was: Part
-    part: Part
+    was: KnownSource
+    part: KnownSource
     changes: Changes | None
 
     @classmethod
-    def of(cls, was: Part, now: Part) -> "Found":
+    def of(cls, was: KnownSource, now: KnownSource) -> "MatchedSource":
         """With new clips the run counts those of today; else the old ones, also those that are gone."""
         if not was.clips or not now.clips:
             return cls(was, now, None)
@@ -145,7 +145,7 @@ class Found:
         pairs = zip(was.clips, changes.places, strict=True)
         clips = [clip if at is None else now.clips[at] for clip, at in pairs]
         moved = changes.places != tuple(range(now.count))
-        return cls(was, Part(was.of, "" if moved else now.fingerprint, was.count, clips), changes)
+        return cls(was, KnownSource(was.of, "" if moved else now.fingerprint, was.count, clips), changes)
 
     @property
     def places(self) -> Sequence[int | None]:
@@ -225,15 +225,18 @@ def recognised(record: Record, data: Data, unreadable: Sequence[Unreadable], acc
     heads = record.read(clips=False)
     if [(p.of, p.fingerprint, p.count) for p in heads] == [(of, s.fingerprint, len(s)) for of, s in sources]:
         return Recognised(RunClips(counts, unreadable=tuple(unreadable)))
-    now = [Part.of_source(of, source) for of, source in sources]
+    now = [KnownSource.of_source(of, source) for of, source in sources]
     if not heads:
         return Recognised(RunClips(counts, unreadable=tuple(unreadable), known=accept), now)
     was, missed = record.read(), Missed.of((source for _, source in sources), unreadable)
     if [part.of for part in was] == [part.of for part in now]:
-        found = [Found.of(old, new) for old, new in zip(was, now, strict=True)]
+        found = [MatchedSource.of(old, new) for old, new in zip(was, now, strict=True)]
         changed = [line for one in found for line in one.said(missed)]
     else:  # one source where there was a mixture: nothing is known again
-        found, changed = [Found(part, part, None) for part in now], ["there are more sources, or fewer"]
+        found, changed = (
+            [MatchedSource(part, part, None) for part in now],
+            ["there are more sources, or fewer"],
+        )
         unreadable = ()
     if changed and not accept:
         raise InputError(
@@ -247,7 +250,7 @@ def recognised(record: Record, data: Data, unreadable: Sequence[Unreadable], acc
     return Recognised(RunClips(counts, _places(ours), without), [one.part for one in found], tuple(changed))
 
 
-def _places(found: Sequence[Found]) -> tuple[int | None, ...] | None:
+def _places(found: Sequence[MatchedSource]) -> tuple[int | None, ...] | None:
     """The numbers of all parts, counted on from one to the next; None where nothing has moved."""
     places: list[int | None] = []
     first = 0
@@ -257,7 +260,7 @@ def _places(found: Sequence[Found]) -> tuple[int | None, ...] | None:
     return None if places == list(range(first)) else tuple(places)
 
 
-def _renumbered(found: Sequence[Found], unreadable: Sequence[Unreadable]) -> Iterator[Unreadable]:
+def _renumbered(found: Sequence[MatchedSource], unreadable: Sequence[Unreadable]) -> Iterator[Unreadable]:
     before = now = 0
     for one in found:
         for clip in unreadable:
@@ -267,7 +270,7 @@ def _renumbered(found: Sequence[Found], unreadable: Sequence[Unreadable]) -> Ite
         before, now = before + one.was.count, now + one.part.count
 
 
-def _newly_gone(found: Sequence[Found], missed: Missed, accept: bool) -> Iterator[Unreadable]:
+def _newly_gone(found: Sequence[MatchedSource], missed: Missed, accept: bool) -> Iterator[Unreadable]:
     first = 0
     for one in found:
         for number, place in enumerate(one.places):
