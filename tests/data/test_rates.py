@@ -14,6 +14,7 @@ from vdit.data.rate import timing
 from vdit.data.transforms import ResampleFps
 
 RATES = [Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60]
+ROUNDED = [Fraction(2398, 100), Fraction(1175, 49), Fraction(2997, 100), Fraction(5994, 100)]
 WANTED = [8, 12, 16, 24, 30]
 CODECS = {"mp4": "mpeg4", "mkv": "mpeg4", "webm": "libvpx", "avi": "mpeg4", "ts": "mpeg2video", "wmv": "wmv2"}
 
@@ -33,7 +34,7 @@ def test_containers_keep_the_rate_and_every_frame(tmp_path, ending, rate):
     np.testing.assert_allclose(video.table.times, np.arange(count) / float(rate), atol=1e-9)
 
 
-@given(rate=st.sampled_from(RATES), wanted=st.sampled_from(WANTED), count=st.integers(3, 5000))
+@given(rate=st.sampled_from(RATES + ROUNDED), wanted=st.sampled_from(WANTED), count=st.integers(3, 5000))
 def test_frames_are_chosen_evenly_and_none_twice(rate, wanted, count):
     chosen = ResampleFps(wanted)(np.arange(count) / float(rate), float(count / rate))
     named = round(rate)  # 24 for 23.976

@@ -61,10 +61,13 @@ def _steady_rate(times: Float[np.ndarray, "t"]) -> float | None:
 
 
 def _ratio(exact: float) -> float:
-    """Frames taken of each: the ratio of two rates, or of the whole numbers that they stand for."""
+    """Frames taken of each: the ratio of two rates, or of the whole numbers that they stand for.
+
+    Files round rates: 23.976 is 23.98 in some, and 1175/49 in others, which are 2 parts in 10,000 away.
+    """
     for scale in (1.0, float(NTSC), float(1 / NTSC)):
         simple = float(Fraction(exact * scale).limit_denominator(32))
-        if abs(exact * scale - simple) < 1e-5 * simple:
+        if abs(exact * scale - simple) < 2e-4 * simple:
             return simple
     return exact
 
