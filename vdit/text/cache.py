@@ -8,14 +8,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vdit.text.encoder import TextEncoder, unpad
+from vdit.text.encoder import DType, TextEncoder, unpad
 from vdit.text.table import TokenTable
 from vdit.types import InputError, Tokens
 from vdit.weights.files import disk_refusal, save_tensors
@@ -47,7 +46,7 @@ class CachedText(TextEncoder):
         self,
         encoder: TextEncoder,
         folder: str | Path | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: DType = "float32",
         memory_bytes: int = 2**30,
     ) -> None:
         self.encoder = encoder

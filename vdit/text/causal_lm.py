@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vdit.text.depth import keep_blocks
+from vdit.text.encoder import DType
 from vdit.text.gguf import converted
-from vdit.text.pretrained import DType, PretrainedEncoder
+from vdit.text.pretrained import PretrainedEncoder
 from vdit.text.source import ModelSource
 
 __all__ = ["CausalLM", "Normalise"]

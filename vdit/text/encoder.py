@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vdit.types import Tokens
 
-__all__ = ["ImageEncoder", "TextEncoder", "pad", "unpad"]
+__all__ = ["DType", "ImageEncoder", "TextEncoder", "pad", "unpad"]
+
+DType = Literal["float32", "bfloat16", "float16"]
 
 
 class TextEncoder(ABC):
@@ -18,9 +21,11 @@ class TextEncoder(ABC):
 
     Attributes:
         max_tokens: of a prompt; None where there is no limit.
+        kept: the precision in which its embeddings are kept; float16 has 11 bits of a normalised state.
     """
 
     max_tokens: int | None = None
+    kept: DType = "float16"
 
     @property
     @abstractmethod

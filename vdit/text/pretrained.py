@@ -7,21 +7,19 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vdit.devices import available_device
-from vdit.text.encoder import TextEncoder, pad
+from vdit.text.encoder import DType, TextEncoder, pad
 from vdit.text.quiet import quiet_transformers
 from vdit.text.source import ModelSource, locate
 from vdit.types import InputError, Tokens
 
-__all__ = ["DType", "PretrainedEncoder"]
-
-DType = Literal["float32", "bfloat16", "float16"]
+__all__ = ["PretrainedEncoder"]
 
 _FORMAT = 1  # part of the fingerprint: raise it when the same settings come to give other embeddings
 _PROMPT = "{prompt}"

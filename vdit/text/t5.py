@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vdit.text.cleaning import cleaned
-from vdit.text.pretrained import DType, PretrainedEncoder
+from vdit.text.encoder import DType
+from vdit.text.pretrained import PretrainedEncoder
 from vdit.types import InputError
 
 __all__ = ["T5"]
@@ -58,6 +59,8 @@ class T5(PretrainedEncoder):
             revision=revision,
         )
         self.clean = clean
+        if dtype == "float32":  # 11 bits of it would be seen in a video
+            self.kept = "float32"
         if self.source.is_gguf:
             raise InputError(f'text encoder "{model}": T5 is not read from GGUF; give a folder or a hub name')
 

@@ -93,7 +93,7 @@ class FlowTask(Task):
         self.codec_dtype: CodecDtype | None = codec_dtype
         self.settings = sampling or SamplingSettings()
         self.objective = FlowMatching(levels or LogitNormal(), weight)
-        self.text = CachedText(text, self.cache / "text", dtype="float16")
+        self.text = CachedText(text, self.cache / "text", dtype=text.kept)
         self.caption_drop = caption_drop
         self.denoiser = self.module = Denoiser(backbone, [Caption(self.text, caption_drop), *conditions])
         self.adapter = adapter
