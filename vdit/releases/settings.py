@@ -231,9 +231,8 @@ def _of_authors(folder: Path) -> dict[str, tuple[Any, str]]:
         for theirs, ours in AUTHORS.items():
             if (value := table.get(theirs)) is not None:
                 own[ours] = (value if ours == "negative" else _number(value, theirs, name), name)
-        if (
-            scale := table.get("sample_guide_scale")
-        ) is not None:  # of two experts that for little noise first
+        if (scale := table.get("sample_guide_scale")) is not None:
+            # Of two experts the one for little noise comes first.
             low, high = scale if isinstance(scale, list) and len(scale) == 2 else (scale, scale)
             own["guidance"] = (_number(high, "sample_guide_scale", name), name)
             if isinstance(scale, list):

@@ -214,17 +214,7 @@ class Sampler:
     ) -> Float[Tensor, "b c t h w"]:
         """Normalised latents of one clip a prompt."""
         noise = self.noise(seeds)
-        batch = ClipBatch(
-            ids=tuple(map(str, seeds)),
-            captions=tuple(prompts),
-            fps=torch.full((len(prompts),), self.sampling.fps),
-            latents=noise,
-            given=wish.given,
-            cameras=wish.cameras,
-            references=wish.references,
-            motion=wish.motion,
-            repaint=wish.repaint,
-        ).to(self.device)
+        batch = self._batch(tuple(map(str, seeds)), tuple(prompts), noise, wish).to(self.device)
         batch = replace(batch, features=self.features(batch))
         asked = self.denoiser.signals(batch)
         negative = replace(batch, captions=(self.sampling.negative,) * len(batch))
@@ -244,10 +234,18 @@ class Sampler:
             InputError: what the model has no use for or lacks, or too little memory to code a clip in.
         """
         latents = torch.empty(1, self.codec.latent_channels, *self.latent_size, device="meta")
-        batch = ClipBatch(
-            ("",),
-            ("",),
-            torch.full((1,), self.sampling.fps),
+        batch = self._batch(("",), ("",), latents, wish)
+        self.check_batch(batch)
+        TiledCodec(self.codec, self.sampling.memory).pieces(self.latent_size, latents)
+
+    def _batch(
+        self, ids: tuple[str, ...], prompts: tuple[str, ...], latents: Tensor, wish: Wish
+    ) -> ClipBatch:
+        """The clips that are to be sampled, as conditions look at them."""
+        return ClipBatch(
+            ids=ids,
+            captions=prompts,
+            fps=torch.full((len(prompts),), self.sampling.fps),
             latents=latents,
             given=wish.given,
             cameras=wish.cameras,
@@ -255,8 +253,6 @@ class Sampler:
             motion=wish.motion,
             repaint=wish.repaint,
         )
-        self.check_batch(batch)
-        TiledCodec(self.codec, self.sampling.memory).pieces(self.latent_size, latents)
 
     def check_batch(self, batch: ClipBatch) -> None:
         """Refuse what is given and not the model's. Raises InputError."""
