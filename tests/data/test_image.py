@@ -137,3 +137,15 @@ def test_an_image_whose_values_have_no_white_is_refused(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(UnreadableVideo, match="its values have no white"):
         read_image(tmp_path / "a.tiff")
+
+
+def test_a_damaged_header_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (40, 30)).save(path)
+    raw = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", raw, 4)
+    (entries,) = struct.unpack_from("<H", raw, first)
+    struct.pack_into("<I", raw, first + 2 + 12 * entries, len(raw))  # where the next picture is told
+    path.write_bytes(raw + bytes(6))  # which has no size
+    with pytest.raises(UnreadableVideo, match="Pillow cannot read this image"):
+        read_image(path)

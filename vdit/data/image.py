@@ -41,7 +41,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
             return _eight_bits(path, ImageOps.exif_transpose(image))
     except UnreadableVideo:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
         raise UnreadableVideo(path, f"Pillow cannot read this image ({error})") from error
 
 
