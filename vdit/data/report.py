@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Reasons", "SourceReport", "grouped", "printable"]
+__all__ = ["Reasons", "SourceReport", "grouped", "listed", "printable"]
 
 Reasons = tuple[tuple[str, str], ...]
 """(name of a file or row, what is to be said of it)."""
@@ -67,7 +67,7 @@ class SourceReport:
             (self.cropped, f"is {_CROPPED}", f"are {_CROPPED}"),
         ):
             if names:
-                lines.append(f"{_number(len(names), 'video', one, many)}: {_some(names)}")
+                lines.append(f"{_number(len(names), 'video', one, many)}: {listed(names)}")
         for reasons, noun, one, many in (
             (self.remarks, "remark", "", ""),
             (self.skipped, self.of.removesuffix("s"), "was skipped", "were skipped"),
@@ -101,12 +101,13 @@ def grouped(reasons: Iterable[tuple[str, str]], most: int = _LINES) -> Iterator[
     for name, reason in reasons:
         names.setdefault(reason, []).append(name)
     for reason, those in list(names.items())[:most]:
-        yield f"{_some(those)}: {printable(reason)}"
+        yield f"{listed(those)}: {printable(reason)}"
     if rest := list(names.values())[most:]:
         yield f"and {sum(map(len, rest))} more for other reasons"
 
 
-def _some(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few of some names, shortened for a person, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(_short(printable(name)) for name in names[:5]) + more
 

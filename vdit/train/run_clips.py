@@ -12,6 +12,7 @@ from vdit.data.inventory import Changes, compare
 from vdit.data.loader import ItemSource
 from vdit.data.mixture import parts_of
 from vdit.data.order import Position
+from vdit.data.report import listed
 from vdit.data.sources import VideoSource
 from vdit.data.stack import LatentClip
 from vdit.data.unreadable import Unreadable
@@ -26,9 +27,6 @@ ACCEPT = "--accept-changed-data"
 """The option that goes on with clips that have changed."""
 
 TRAINING, HELD_OUT = "training", "held out"
-
-TOLD = 5
-"""Clips that a message names of each kind."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,7 @@ class MatchedSource:
             (changes.added, "are new"),
         ):
             if names:
-                more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-                yield f"{len(names)} {self.was.of} clips {what} ({', '.join(names[:TOLD])}{more})"
+                yield f"{len(names)} {self.was.of} clips {what} ({listed(names)})"
 
     def number(self, before: int) -> int | None:
         """What the run calls a clip from here on; None where it does not count it any longer."""
