@@ -33,6 +33,7 @@ def given_out(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
             out = made[variant, layout] = tmp_path_factory.mktemp(variant) / layout
             line = ["--from", str(tiny(variant)), "--layout", layout, "--to", str(out)]
             assert run_command(export, line) == 0
+            (out / "configuration.json").unlink(missing_ok=True)  # which says more than its authors do
         return Path(shutil.copytree(made[variant, layout], name))
 
     return make
@@ -213,3 +214,32 @@ def test_settings_beside_the_weights_of_the_authors_layout_are_used(
     assert model["backbone"]["init_args"]["boundary"] == 0.7
     assert report["sampling"]["steps"] == {"value": 8, "from": "configuration.json"}
     assert "config.json says eps 1e-05, and 1e-06 is computed." in report["notes"]
+
+
+@pytest.mark.parametrize("variant", ["wan_2_1_t2v", "wan_2_2_i2v_a14b"])
+def test_how_a_model_is_sampled_survives_the_authors_layout(
+    variant: str, tiny: Callable[[str], Path], given_out: Callable[..., Path]
+):
+    own = yaml.safe_load((tiny(variant) / "model.yaml").read_text())
+    changed = {"shift": 4.5, "steps": 7, "guidance": 2.5, "low_guidance": 1.5, "solver": "dpm++"}
+    changed |= {"frames": 9, "fps": 12.0, "negative": "blue", "boundary": 0.6}
+    own["sampling"] |= changed
+    shutil.copytree(tiny(variant), "changed")
+    if two := variant.endswith("a14b"):
+        own["backbone"]["init_args"]["boundary"] = 0.6
+    Path("changed/model.yaml").write_text(yaml.safe_dump(own))
+    assert run_command(export, ["--from", "changed", "--layout", "original", "--to", "release"]) == 0
+    model, _ = taken_in(Path("release"), tiny(variant))
+    kept = {name: value for name, value in changed.items() if two or name not in ("boundary", "low_guidance")}
+    assert {name: model["sampling"][name] for name in kept} == kept
+    assert model["levels"]["init_args"]["shift"] == 4.5
+
+
+def test_a_solver_of_the_authors_layout_that_is_not_known_is_told(
+    tiny: Callable[[str], Path], given_out: Callable[..., Path]
+):
+    release = given_out("wan_2_1_t2v", "original")
+    (release / "configuration.json").write_text(json.dumps({"sample_solver": "lcm"}))
+    model, report = taken_in(release, tiny("wan_2_1_t2v"))
+    assert model["sampling"]["solver"] == "unipc"
+    assert any("sample_solver lcm" in note for note in report["notes"])

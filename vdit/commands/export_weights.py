@@ -16,6 +16,7 @@ becomes a run's folder again, with averaged weights alone, at half precision: `s
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from vdit.types import InputError
@@ -68,7 +69,6 @@ def _model(source: Path, out: Path, layout: str) -> int:
     from vdit.commands.trained_weights import trained_weights
     from vdit.progress import StageBars
     from vdit.releases.give_out import give_out
-    from vdit.releases.pipeline import Schedule
     from vdit.sample.sampler import Sampling
 
     model = trained_weights(source)
@@ -78,8 +78,7 @@ def _model(source: Path, out: Path, layout: str) -> int:
         def show(part: str, done: int, total: int) -> None:
             bars.show(f"writing {part}", done, total)
 
-        schedule = Schedule(sampling.solver, sampling.shift)
-        notes = give_out(model.folder, out, layout, schedule, show, model.weights)
+        notes = give_out(model.folder, out, layout, asdict(sampling), show, model.weights)
     for note in notes:
         print(note)
     if model.weights:

@@ -18,6 +18,7 @@ from vdit.releases.clip_file import CLIP_FILE, write_clip
 from vdit.releases.found import read_table
 from vdit.releases.pipeline import VERSION, Pipeline, Schedule, write_pipeline
 from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side, with_published
+from vdit.releases.settings import CONFIGURATION, authors_settings
 from vdit.releases.take_in import DESCRIPTION, written_aside
 from vdit.releases.variant import variant_of
 from vdit.text.clip_vision import clip_keys
@@ -78,16 +79,20 @@ class _Folder:
         config |= {"model_type": "ti2v"} if five else {}
         return with_published(config, self.folder, f"{PLACES[layout][role]}/config.json")
 
+    @property
+    def boundary(self) -> float | None:
+        """Sigma from which the first of two experts is asked; None where there is one."""
+        return read_yaml(self.folder / DESCRIPTION, "the model")["backbone"]["init_args"].get("boundary")
+
     def pipeline(self, schedule: Schedule) -> Pipeline:
         """What stands in the files of its pipeline."""
         first, image = self.backbones[self.roles[0]], self.folder / "image/config.json"
-        arguments = read_yaml(self.folder / DESCRIPTION, "the model")["backbone"]["init_args"]
         return Pipeline(
             transformer=written_config(first, "diffusers")["_class_name"],
             experts="low" in self.roles,
             extra_channels=first.settings["extra_channels"],
             image_side=read_table(image)["image_size"] if image.is_file() else None,
-            boundary=arguments.get("boundary"),
+            boundary=self.boundary,
             sigma_by_token=self.variant == "wan_2_2_ti2v_5b",
             schedule=schedule,
         )
@@ -97,7 +102,7 @@ def give_out(
     folder: Path,
     out: Path,
     layout: str,
-    schedule: Schedule,
+    sampling: Mapping[str, Any],
     progress: Progress,
     trained: Mapping[str, WeightSource] | None = None,
 ) -> list[str]:
@@ -107,7 +112,7 @@ def give_out(
         folder: an imported model.
         out: must not exist, or be empty.
         layout: `original` or `diffusers`.
-        schedule: how it is sampled, for the scheduler of diffusers.
+        sampling: how it is sampled, the arguments of `Sampling`.
         progress: called with (part, tensors done, tensors in all).
         trained: other weights of some of the transformers, by role, under the names of this project.
 
@@ -119,6 +124,7 @@ def give_out(
     """
     model, trained, notes = _Folder(folder), trained or {}, []
     configs = {role: model.config(role, layout) for role in model.roles}
+    schedule = Schedule(sampling["solver"], sampling["shift"])
     pipeline = model.pipeline(schedule) if layout == "diffusers" else None
     needed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with written_aside(out, needed) as aside:
@@ -138,6 +144,8 @@ def give_out(
             config = aside / "vae/config.json"
             _write(config, with_published(read_table(config), folder, "vae/config.json"))
             write_pipeline(pipeline, aside, folder / PUBLISHED)
+        else:
+            _write(aside / CONFIGURATION, authors_settings(sampling, model.boundary))
     return notes
 
 

@@ -11,7 +11,7 @@ from vdit.releases.pipeline import INDEX, SCHEDULER, SCHEDULERS
 from vdit.releases.release import Release
 from vdit.types import InputError
 
-__all__ = ["RESOLUTIONS", "Resolution", "Settled", "settled_recipe"]
+__all__ = ["CONFIGURATION", "RESOLUTIONS", "Resolution", "Settled", "authors_settings", "settled_recipe"]
 
 Resolution = Literal["480p", "720p"]
 RESOLUTIONS: Mapping[Resolution, tuple[int, int]] = {"480p": (480, 832), "720p": (720, 1280)}
@@ -68,10 +68,14 @@ AUTHORS = {
     "sample_fps": "fps",
     "frame_num": "frames",
     "sample_neg_prompt": "negative",
+    "sample_solver": "solver",
 }
-"""What the authors' own configurations (Wan2.2 wan/configs) call settings of sampling."""
+"""What the authors' own configurations (Wan2.2 wan/configs), and options, call settings of sampling."""
+WORDS = ("negative", "solver")
+"""Those of them that are no numbers."""
 
-CONFIGURATIONS = ("config.json", "configuration.json")
+CONFIGURATION = "configuration.json"
+CONFIGURATIONS = ("config.json", CONFIGURATION)
 
 COMPUTED: Mapping[str, tuple[Any, ...]] = {
     "eps": (1e-6,),
@@ -136,7 +140,7 @@ def settled_recipe(
             notes.append(f"{file} says {name} {value}, and {before} is taken, as you ask.")
         else:
             sampling[name], origins[name] = value, file
-            notes.append(f"{name} is {value}, as {file} says; the authors' recipe has {recipe[name]}.")
+            notes.append(f"{name} is {value}, as {file} says; the authors' recipe has {before}.")
     if len(release.backbones) > 1 and not 0 < sampling["boundary"] < 1:
         raise InputError(
             f"{release.found.folder.name} has two experts, and the sigma from which the first one works must "
@@ -190,7 +194,8 @@ def _own_settings(release: Release) -> tuple[dict[str, tuple[Any, str]], list[st
     found = release.found
     unlike = _unlike(found)
     if found.layout != "diffusers":
-        return _of_authors(found.folder), unlike
+        own, notes = _of_authors(found.folder)
+        return own, [*notes, *unlike]
     own, notes = _of_scheduler(found)
     notes += unlike
     index = read_table(found.folder / INDEX)
@@ -223,21 +228,40 @@ def _unlike(found: Found) -> list[str]:
     return list(notes)
 
 
-def _of_authors(folder: Path) -> dict[str, tuple[Any, str]]:
-    """Settings that stand in files of the authors' layout, by whoever made it."""
+def authors_settings(sampling: Mapping[str, Any], boundary: float | None) -> dict[str, Any]:
+    """Settings of sampling as `settled_recipe` finds them in `CONFIGURATION`, in the authors' words.
+
+    Args:
+        sampling: the arguments of `Sampling`.
+        boundary: between two experts; None where there is one transformer.
+    """
+    told = {theirs: sampling[ours] for theirs, ours in AUTHORS.items() if ours in sampling}
+    told["boundary"], high, low = boundary, sampling["guidance"], sampling["low_guidance"]
+    told["sample_guide_scale"] = high if boundary is None else [high if low is None else low, high]
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _of_authors(folder: Path) -> tuple[dict[str, tuple[Any, str]], list[str]]:
+    """Settings that stand in files of the authors' layout, by whoever made it, and what is not followed."""
     own: dict[str, tuple[Any, str]] = {}
+    notes: list[str] = []
     for name in CONFIGURATIONS:
         table = read_table(folder / name) if (folder / name).is_file() else {}
         for theirs, ours in AUTHORS.items():
-            if (value := table.get(theirs)) is not None:
-                own[ours] = (value if ours == "negative" else _number(value, theirs, name), name)
+            value = table.get(theirs)
+            if ours == "solver" and value not in (None, *SCHEDULERS):
+                notes.append(
+                    f"{name} says {theirs} {value}; known are {', '.join(SCHEDULERS)}: not followed."
+                )
+            elif value is not None:
+                own[ours] = (value if ours in WORDS else _number(value, theirs, name), name)
         if (scale := table.get("sample_guide_scale")) is not None:
             # Of two experts the one for little noise comes first.
             low, high = scale if isinstance(scale, list) and len(scale) == 2 else (scale, scale)
             own["guidance"] = (_number(high, "sample_guide_scale", name), name)
             if isinstance(scale, list):
                 own["low_guidance"] = (_number(low, "sample_guide_scale", name), name)
-    return own
+    return own, notes
 
 
 def _of_scheduler(found: Found) -> tuple[dict[str, tuple[Any, str]], list[str]]:
