@@ -259,9 +259,10 @@ def test_a_run_of_before_there_was_a_record_is_known_by_its_settings(
     status, said = command(train, "--config", config, "--out", run, *there)
     assert status == 2
     assert "is the folder of another configuration" in said
-    for options in ([], there):  # the first of them writes the record
+    for options, earlier in (([], True), (there, False)):  # the first of them writes the record
         status, said = command(train, "--config", config, "--out", run, *options)
         assert (status, "is complete: 10 steps done" in said) == (0, True)
+        assert ("which read videos 1 to 2 levels darker" in said) == earlier
 
 
 def test_files_that_are_never_read_to_their_end_are_named_and_the_run_is_saved(

@@ -3,16 +3,24 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from vdit.data.mixture import parts_of
+from vdit.data.sources import VideoSource
 from vdit.parallel.engine import Engine
 from vdit.train.clip_record import Record
 from vdit.train.lock import locked
 from vdit.train.reading import UnreadableClips, read_unreadable
 from vdit.train.run_clips import RunClips, recognised
-from vdit.train.task import Session
+from vdit.train.task import Data, Session
 from vdit.types import InputError
 from vdit.weights.files import DiskError
 
 __all__ = ["agreed", "claim"]
+
+EARLIER = (
+    "note: the run has no record of its clips, as those of earlier versions, which read videos 1 to 2 levels "
+    "darker, and HDR, interlaced frames and pixels that are not square otherwise: from here on as now"
+)
+"""Said of a run that goes on without a record."""
 
 
 def claim(
@@ -57,6 +65,12 @@ def agreed(engine: Engine, work: Callable[[], str | None]) -> str:
     return said
 
 
+def _has_no_files(data: Data) -> bool:
+    """Whether no clip is out of a file."""
+    parts = (*parts_of(data.train), *parts_of(data.held_out))
+    return not any(isinstance(part, VideoSource) for part in parts)
+
+
 def _claim(
     session: Session, config: str, recorded: str | None, accept: bool, dry: bool, held: ExitStack
 ) -> str:
@@ -68,6 +82,8 @@ def _claim(
     found = recognised(record, data, unreadable, accept)
     for line in found.changed:
         session.console.print(f"changed: {line}", markup=False, soft_wrap=True)
+    if recorded is not None and not found.clips.known and not _has_no_files(data):
+        session.console.print(EARLIER, markup=False, soft_wrap=True)
     if not dry:
         folder.claim(config, recorded, accept)
         if found.record is not None:
