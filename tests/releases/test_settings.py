@@ -243,3 +243,13 @@ def test_a_solver_of_the_authors_layout_that_is_not_known_is_told(
     model, report = taken_in(release, tiny("wan_2_1_t2v"))
     assert model["sampling"]["solver"] == "unipc"
     assert any("sample_solver lcm" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize(("layout", "place"), [("original", "google/umt5-xxl"), ("diffusers", "tokenizer")])
+def test_a_tokenizer_without_its_words_is_refused(
+    layout: str, place: str, given_out: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    release = given_out("wan_2_1_t2v", layout)
+    (release / place / "tokenizer.json").unlink()
+    assert run_command(import_, ["--from", str(release), "--to", "out"]) == 2
+    assert f"it lacks {place}/tokenizer.json or spiece.model" in capsys.readouterr().err

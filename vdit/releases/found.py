@@ -13,6 +13,8 @@ __all__ = ["Found", "find_release", "is_release", "read_table"]
 
 WEIGHTS = "diffusion_pytorch_model"
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+WORDS = "tokenizer.json or spiece.model"
+"""The words of a tokenizer: either file is enough."""
 CUT_SHORT = (".incomplete", ".part", ".partial", ".aria2", ".crdownload")
 
 
@@ -74,7 +76,8 @@ def _diffusers(folder: Path) -> Found:
     index = read_table(folder / "model_index.json")
     parts = {name: folder / name for name in ("transformer", "vae", "text_encoder", "tokenizer")}
     second = {"transformer_2": folder / "transformer_2"} if _names(index, "transformer_2") else {}
-    _demand(folder, {f"{name}/": part.is_dir() for name, part in {**parts, **second}.items()})
+    there = {f"{name}/": part.is_dir() for name, part in {**parts, **second}.items()}
+    _demand(folder, there | {f"tokenizer/{WORDS}": _has_words(parts["tokenizer"])})
     second, image = folder / "transformer_2", folder / "image_encoder"
     first = _weights(parts["transformer"])
     # The first of two is for much noise.
@@ -108,7 +111,7 @@ def _original(folder: Path) -> Found:
             ),
             "Wan*_VAE.pth": bool(codecs),
             "models_t5_*.pth": bool(texts),
-            "google/umt5-xxl/": tokenizer.is_dir(),
+            f"google/umt5-xxl/{WORDS}": _has_words(tokenizer),
         },
     )
     if len(codecs) > 1:
@@ -118,6 +121,10 @@ def _original(folder: Path) -> Found:
     both = {"high": _weights(high), "low": _weights(low)} if high and low else {"backbone": _weights(folder)}
     image = images[0] if images else None
     return Found(folder, "original", both, codecs[0], texts[0], tokenizer, image)
+
+
+def _has_words(tokenizer: Path) -> bool:
+    return any(file.is_file() for name in WORDS.split(" or ") for file in tokenizer.glob(name))
 
 
 def _experts(folder: Path) -> tuple[Path | None, Path | None]:
