@@ -77,9 +77,21 @@ class Start:
         """The averaged weights whose names begin so, without that beginning."""
         return only_prefix(open_weights(self.checkpoint.average), prefix)
 
+    def whole(self, module: nn.Module, prefix: str = "") -> dict[str, WeightSource]:
+        """Where each of the weights is read: the averaged ones, and those that are not trained."""
+        average = self.part(prefix)
+        found = dict.fromkeys(average.entries(), average)
+        still = {n for n, p in module.named_parameters() if not p.requires_grad and n not in found}
+        if still and self.checkpoint.weights.is_file():
+            kept = only_prefix(open_weights(self.checkpoint.weights), prefix)
+            found |= dict.fromkeys((name for name in kept.entries() if name in still), kept)
+        return found
+
     def require(self, module: nn.Module, prefix: str = "") -> None:
         """Raises InputError where the weights have other names or shapes than those of a module."""
-        theirs = {name: tuple(shape) for name, shape in self.part(prefix).shapes().items()}
+        theirs = {
+            name: tuple(source.entries()[name].shape) for name, source in self.whole(module, prefix).items()
+        }
         if any(name.endswith(A) for name in theirs):
             raise InputError(
                 f"{self.run.path} trained a LoRA, which is no whole model: write one by `python -m vdit "
@@ -105,13 +117,13 @@ class Start:
             InputError: they do not fit it, or a file is damaged.
         """
         self.require(module, prefix)
-        source, verified = self.part(prefix), False
+        sources, verified = self.whole(module, prefix), False
         for name, value in module.named_parameters():
             if not value.is_meta:
                 if not verified:
                     self.checkpoint.verify()
                     verified = True
-                value.copy_(source.tensor(name))
+                value.copy_(sources[name].tensor(name))
 
 
 def pinned_start(asked: Path, recorded: Path | None) -> Path:
