@@ -191,9 +191,11 @@ def test_a_run_goes_on_with_its_own_codec_alone(flow_run, codec_run, command):
     config.write_text(
         config.read_text().replace(str(flow_run), str(run)).replace(str(codec_run / "codec"), str(codec))
     )
-    status, said = command(train, "--config", config)
+    told = config.read_bytes()
+    status, said = command(train, "--config", config, "--loop.steps", 44)
     assert status == 2
     assert "holds another codec" in said
+    assert config.read_bytes() == told
     assert last_step(run) == 38
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "holds_codec",
     "load_codec",
     "read_codec",
+    "require_same_codec",
     "require_codec",
     "save_codec",
 ]
@@ -105,6 +106,15 @@ def codec_fingerprint(folder: Path) -> str:
         return hashlib.file_digest(weights, lambda: hashlib.sha256(parts)).hexdigest()
 
 
+def require_same_codec(source: Path, target: Path) -> None:
+    """Raises InputError where `target` holds a codec that gives other latents than the one in `source`."""
+    if holds_codec(target) and codec_fingerprint(target) != codec_fingerprint(source):
+        raise InputError(
+            f"{target} holds another codec than {source}, and latents of one mean nothing to the other: "
+            f"give another --out, or the codec that the run began with"
+        )
+
+
 def copy_codec(source: Path, target: Path) -> None:
     """Put a copy of the codec in `source` into `target`, unless it is there already.
 
@@ -112,11 +122,7 @@ def copy_codec(source: Path, target: Path) -> None:
         InputError: `target` holds another codec, or the disk is full.
     """
     if holds_codec(target):
-        if codec_fingerprint(target) != codec_fingerprint(source):
-            raise InputError(
-                f"{target} holds another codec than {source}, and latents of one mean nothing to the other: "
-                f"give another --out, or the codec that the run began with"
-            )
+        require_same_codec(source, target)
         return
     load_codec(source)
     with _aside(target) as copies:

@@ -11,7 +11,14 @@ import torch.nn.functional as F
 
 from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import codec_fingerprint, copy_codec, holds_codec, load_codec, require_codec
+from vdit.codecs.folder import (
+    codec_fingerprint,
+    copy_codec,
+    holds_codec,
+    load_codec,
+    require_codec,
+    require_same_codec,
+)
 from vdit.codecs.precision import CodecDtype, place_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
@@ -123,6 +130,7 @@ class FlowTask(Task):
         if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
             self.use_codec(folder.codec)
         require_codec(self.codec_folder)
+        require_same_codec(self.codec_folder, folder.codec)  # before the folder is told of this command
 
     def require_start(self, start: Start) -> None:
         """Refuse to begin with a run of other shapes, or of other latents. Raises InputError."""
