@@ -144,6 +144,16 @@ def test_a_clip_that_cannot_be_encoded_is_left_out_of_a_flow_run(
     assert left_out(tmp_path / "run").keys() == {f"{BAD}@0"}
 
 
+def test_a_run_does_without_all_clips_of_one_damaged_file(config: Path, command, tmp_path: Path):
+    values = yaml.safe_load(config.read_text())
+    values["data"]["train"]["init_args"]["cut"] |= {"frames": 5, "windows": "slide"}
+    values["loop"]["steps"] = 20
+    config.write_text(yaml.safe_dump(values))
+    status, said = command(train, "--config", config, "--out", tmp_path / "run")
+    assert status == 0, said
+    assert left_out(tmp_path / "run").keys() == {f"{BAD}@0", f"{BAD}@5"}
+
+
 def test_more_damaged_files_than_may_be_end_a_run_that_is_saved(
     config: Path, videos: Path, command, tmp_path: Path
 ):

@@ -29,8 +29,8 @@ __all__ = [
     "holds_codec",
     "load_codec",
     "read_codec",
-    "require_same_codec",
     "require_codec",
+    "require_same_codec",
     "save_codec",
 ]
 

@@ -43,15 +43,22 @@ class UnreadableClips:
         file: a JSON list.
         known: those it did without so far.
         clips: of the whole run.
-        share: of them that may be unreadable; one may, if it is above 0.
+        share: of them that may be unreadable; those of any one video may, if it is above 0.
+        of_a_video: clips of the video that has most.
         writes: whether this process writes.
     """
 
     def __init__(
-        self, file: Path, known: Iterable[Unreadable], clips: int, share: float, writes: bool = True
+        self,
+        file: Path,
+        known: Iterable[Unreadable],
+        clips: int,
+        share: float,
+        of_a_video: int = 1,
+        writes: bool = True,
     ) -> None:
         self.file, self.clips, self.writes = file, clips, writes
-        self.allowed = math.ceil(share * clips)
+        self.allowed = max(math.ceil(share * clips), of_a_video) if share else 0
         self.known = {one.clip: one for one in known}
 
     def add(self, met: Iterable[Unreadable]) -> list[Unreadable]:

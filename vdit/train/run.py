@@ -2,13 +2,14 @@
 
 import math
 import secrets
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 
 from torch.optim import Optimizer
 
 from vdit.data.loader import BatchLoader
-from vdit.data.mixture import order_of
+from vdit.data.mixture import order_of, parts_of
 from vdit.data.order import Position
 from vdit.data.unreadable import Unreadable
 from vdit.parallel.agreement import Agreement
@@ -32,7 +33,7 @@ from vdit.train.saving import Writers
 from vdit.train.sessions import Sessions
 from vdit.train.state import TrainState
 from vdit.train.task import Session, Task, Work
-from vdit.types import ClipBatch
+from vdit.types import ClipBatch, ClipSource
 
 __all__ = ["train"]
 
@@ -142,7 +143,8 @@ def loader_of(session: Session, work: Work, loop: Loop, clips: RunClips) -> Batc
 def unreadable_of_run(session: Session, work: Work, clips: RunClips, writes: bool) -> UnreadableClips:
     """What the run does without, so far. Raises InputError where that is too much."""
     file, share = session.folder.unreadable, session.data.max_unreadable
-    found = UnreadableClips(file, clips.unreadable, sum(clips.counts), share, writes)
+    most = max(clips_of_a_video(part) for part in parts_of(session.data.train))
+    found = UnreadableClips(file, clips.unreadable, sum(clips.counts), share, most, writes)
     numbers = clips.numbers(work.missing)
     missing = {numbers[clip]: why for clip, why in work.missing.items()}
     names = partial(clips.name, session.data.train)
@@ -151,6 +153,11 @@ def unreadable_of_run(session: Session, work: Work, clips: RunClips, writes: boo
         session.console.print(found.said, markup=False, soft_wrap=True)
     found.require_few()
     return found
+
+
+def clips_of_a_video(source: ClipSource) -> int:
+    """Clips that are lost with one video at most."""
+    return max(Counter(map(source.video, range(len(source)))).values())
 
 
 def first_of(batches: Reader) -> ClipBatch:

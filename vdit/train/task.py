@@ -36,7 +36,7 @@ class Data:
         held_out_share: how many of the videos of `train` that is, over all of them; a twentieth by itself.
         workers: threads that prepare batches.
         max_unreadable: share of the clips that training may do without because they cannot be read; others
-            stand in their place. One clip may be, unless it is 0.
+            stand in their place. Those of one video may be, unless it is 0.
 
     Raises:
         InputError: a source of `train` with no second video; a share of what is given apart.
