@@ -98,6 +98,11 @@ class Start:
                 f"export --from {self.run.path} --to DIR`, and begin by --task.init_args DIR/model.yaml"
             )
         own = {name: tuple(p.shape) for name, p in module.named_parameters()}
+        if not own.keys() & theirs.keys():
+            raise InputError(
+                f"{self.run.path} trained something else: none of its tensors has a name of this model. "
+                "A codec begins with a run of a codec, a text-to-video model with one of its kind"
+            )
         names = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
         if names:
             told = "; ".join(
