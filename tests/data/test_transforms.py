@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vdit.data.transforms import ResampleFps, ResizeCrop, ToUnitRange
@@ -26,7 +26,8 @@ def test_a_third_of_the_rate_keeps_every_third_frame():
     fps=st.floats(0.5, 60),
     offset=st.floats(0, 10),
 )
-def test_the_nearest_frame_is_chosen(gaps, fps, offset):
+def test_the_nearest_frame_is_chosen_of_those_that_come_unevenly(gaps, fps, offset):
+    assume(len(gaps) < 2 or np.ptp(gaps) > 1e-5)  # a steady rate may stand for another one
     times = offset + np.concatenate([[0], np.cumsum(gaps)])
     duration = float(times[-1] - times[0]) + gaps[-1]
     chosen = ResampleFps(fps)(times, duration)

@@ -98,10 +98,14 @@ class Checkpoint:
                 f"checkpoint file {self.path / name} is damaged or missing: delete {self.path} to fall back"
             )
 
-    def require_state(self, by: Writers | None = None) -> None:
-        """Refuse one that training cannot go on from: given to others, old, or damaged (see `verify`)."""
+    def require_weights(self) -> None:
+        """Raises InputError for one that was given to others to sample from."""
         if not self.weights.is_file():
             raise InputError(f"{self.path} is for sampling: it holds nothing to go on training with")
+
+    def require_state(self, by: Writers | None = None) -> None:
+        """Refuse one that training cannot go on from: given to others, old, or damaged (see `verify`)."""
+        self.require_weights()
         if (self.path / "optimizer.pt").is_file():
             raise InputError(
                 f"{self.path} has its optimiser in optimizer.pt, as earlier versions of vdit wrote it: go on "

@@ -41,6 +41,7 @@ from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
 from vdit.train.captions import Captions, captions_of, read_captions, refuse_no_captions
+from vdit.train.checkpoint import Checkpoints
 from vdit.train.encoding import encoded
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
@@ -130,6 +131,8 @@ class FlowTask(Task):
         if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
             self.use_codec(folder.codec)
         require_codec(self.codec_folder)
+        if (latest := Checkpoints(folder.checkpoints, keep=1).latest()) is not None:
+            latest.require_weights()
         require_same_codec(self.codec_folder, folder.codec)  # before the folder is told of this command
 
     def require_start(self, start: Start) -> None:
