@@ -90,12 +90,12 @@ def picture(height: int, width: int, turn: int = 0) -> Image.Image:
     return Image.fromarray(np.roll(colours * 255, turn, axis=-1).round().astype(np.uint8))
 
 
-def wished(images: dict[int, Image.Image]) -> Wish:
+def wished(images: dict[int, Image.Image], frames: int = FRAMES) -> Wish:
     """That these frames are given."""
     if not images:
         return NOTHING
     width, height = next(iter(images.values())).size
-    pixels, mask = torch.zeros(1, 3, FRAMES, height, width), torch.zeros(1, FRAMES, dtype=torch.bool)
+    pixels, mask = torch.zeros(1, 3, frames, height, width), torch.zeros(1, frames, dtype=torch.bool)
     for place, image in images.items():
         pixels[0, :, place] = torch.from_numpy(np.asarray(image) / 127.5 - 1).permute(2, 0, 1)
         mask[0, place] = True
@@ -118,12 +118,13 @@ def compare(
     """Demand the same latents and the same video of diffusers and of the model here."""
     load = load_trained if (exported.model / "checkpoints").is_dir() else load_model
     opened = load(exported.model, device="cpu")
-    sampling = replace(opened.sampling, height=size[0], width=size[1])
+    asked = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_frames": FRAMES} | given
+    sampling = replace(opened.sampling, height=size[0], width=size[1], frames=asked["num_frames"])
     sampler = opened.task.sampler(sampling)
     if pipeline.config.boundary_ratio is not None:
-        given["guidance_scale_2"] = sampling.low_guidance
-    asked = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_frames": FRAMES, "height": size[0]} | given
-    asked |= {"width": size[1], "num_inference_steps": STEPS, "guidance_scale": sampling.guidance}
+        asked["guidance_scale_2"] = sampling.low_guidance
+    asked |= {"height": size[0], "width": size[1], "num_inference_steps": STEPS}
+    asked["guidance_scale"] = sampling.guidance
     latents, videos = (
         torch.as_tensor(pipeline(**asked, latents=sampler.noise([SEED]), output_type=kind).frames)
         for kind in ("latent", "np")
@@ -174,13 +175,25 @@ def test_an_image_gives_the_same_video(
     compare(made, pipeline, size, bound, wished(images), **given)
 
 
-def test_a_first_frame_among_grey_ones_gives_the_same_video(exported: Callable[[str], Exported]):
-    made, first = exported("wan_2_1_vace"), picture(32, 64)
-    video = [first] + [Image.new("RGB", first.size, (128, 128, 128))] * (FRAMES - 1)
-    mask = [Image.new("L", first.size, 0)] + [Image.new("L", first.size, 255)] * (FRAMES - 1)
+@pytest.mark.parametrize(("frames", "size"), [(5, (32, 64)), (17, (64, 96))])
+def test_a_first_frame_among_grey_ones_gives_the_same_video(
+    frames: int, size: tuple[int, int], exported: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch
+):
+    """No image is quite grey: a level of 128 is 0.004, and what is not given is 0. More frames, more of it."""
+    made, first = exported("wan_2_1_vace"), picture(*size)
+    video = [first] + [Image.new("RGB", first.size, (128, 128, 128))] * (frames - 1)
+    mask = [Image.new("L", first.size, 0)] + [Image.new("L", first.size, 255)] * (frames - 1)
     pipeline = made.pipeline()
     begin_below_one(pipeline)
-    compare(made, pipeline, (32, 64), EXACT, wished({0: first}), video=video, mask=mask)
+    read = pipeline.preprocess_conditions
+
+    def grey(*args: Any) -> tuple[torch.Tensor, ...]:
+        pixels, *rest = read(*args)
+        return (torch.cat([pixels[:, :, :1], torch.zeros_like(pixels[:, :, 1:])], dim=2), *rest)
+
+    monkeypatch.setattr(pipeline, "preprocess_conditions", grey)
+    wish = wished({0: first}, frames)
+    compare(made, pipeline, size, EXACT, wish, video=video, mask=mask, num_frames=frames)
 
 
 def test_from_the_steps_of_diffusers_comes_the_same_video(
