@@ -179,7 +179,7 @@ def test_an_image_gives_the_same_video(
 def test_a_first_frame_among_grey_ones_gives_the_same_video(
     frames: int, size: tuple[int, int], exported: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch
 ):
-    """No image is quite grey: a level of 128 is 0.004, and what is not given is 0. More frames, more of it."""
+    """No image is quite grey: a level of 128 is 0.004, and what is not given is 0."""
     made, first = exported("wan_2_1_vace"), picture(*size)
     video = [first] + [Image.new("RGB", first.size, (128, 128, 128))] * (frames - 1)
     mask = [Image.new("L", first.size, 0)] + [Image.new("L", first.size, 255)] * (frames - 1)
