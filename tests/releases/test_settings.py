@@ -13,6 +13,7 @@ from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
 from vdit.commands.trained import load_model
+from vdit.releases.settings import RECIPE
 
 SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -33,7 +34,8 @@ def given_out(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
             out = made[variant, layout] = tmp_path_factory.mktemp(variant) / layout
             line = ["--from", str(tiny(variant)), "--layout", layout, "--to", str(out)]
             assert run_command(export, line) == 0
-            (out / "configuration.json").unlink(missing_ok=True)  # which says more than its authors do
+            for more in ("configuration.json", RECIPE):  # which say more than releases do
+                (out / more).unlink(missing_ok=True)
         return Path(shutil.copytree(made[variant, layout], name))
 
     return make
@@ -217,22 +219,40 @@ def test_settings_beside_the_weights_of_the_authors_layout_are_used(
 
 
 @pytest.mark.parametrize("variant", ["wan_2_1_t2v", "wan_2_2_i2v_a14b"])
-def test_how_a_model_is_sampled_survives_the_authors_layout(
-    variant: str, tiny: Callable[[str], Path], given_out: Callable[..., Path]
+@pytest.mark.parametrize("layout", ["original", "diffusers"])
+@pytest.mark.parametrize("theirs", [True, False], ids=["files of the layout", "all"])
+def test_how_a_model_is_sampled_survives(
+    variant: str, layout: str, theirs: bool, tiny: Callable[[str], Path], given_out: Callable[..., Path]
 ):
     own = yaml.safe_load((tiny(variant) / "model.yaml").read_text())
-    changed = {"shift": 4.5, "steps": 7, "guidance": 2.5, "low_guidance": 1.5, "solver": "dpm++"}
-    changed |= {"frames": 9, "fps": 12.0, "negative": "blue", "boundary": 0.6}
+    changed = {"shift": 4.5, "boundary": 0.6, "solver": "dpm++"}
+    if layout == "original" or not theirs:
+        changed |= {"steps": 7, "guidance": 2.5, "low_guidance": 1.5}
+        changed |= {"frames": 9, "fps": 12.0, "negative": "blue"}
+    if not theirs:
+        changed |= {"height": 48, "width": 64, "first": 0.5}
     own["sampling"] |= changed
     shutil.copytree(tiny(variant), "changed")
     if two := variant.endswith("a14b"):
         own["backbone"]["init_args"]["boundary"] = 0.6
     Path("changed/model.yaml").write_text(yaml.safe_dump(own))
-    assert run_command(export, ["--from", "changed", "--layout", "original", "--to", "release"]) == 0
+    assert run_command(export, ["--from", "changed", "--layout", layout, "--to", "release"]) == 0
+    if theirs:
+        Path("release", RECIPE).unlink()
     model, _ = taken_in(Path("release"), tiny(variant))
     kept = {name: value for name, value in changed.items() if two or name not in ("boundary", "low_guidance")}
     assert {name: model["sampling"][name] for name in kept} == kept
     assert model["levels"]["init_args"]["shift"] == 4.5
+
+
+def test_what_others_wrote_into_a_folder_that_was_given_out_comes_first(tiny: Callable[[str], Path]):
+    line = ["--from", str(tiny("wan_2_1_t2v")), "--layout", "diffusers", "--to", "release"]
+    assert run_command(export, line) == 0
+    edited(Path("release") / SCHEDULER, flow_shift=7.0)
+    model, _ = taken_in(Path("release"), tiny("wan_2_1_t2v"))
+    assert (model["sampling"]["shift"], model["sampling"]["height"]) == (7.0, 32)
+    model, _ = taken_in(Path("release"), tiny("wan_2_1_t2v"), "--resolution", "720p")
+    assert model["sampling"]["height"] == 720
 
 
 def test_a_solver_of_the_authors_layout_that_is_not_known_is_told(

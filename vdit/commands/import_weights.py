@@ -48,7 +48,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--recipe",
-        help="YAML of configs/sample; default: that of the variant, with what the release itself says",
+        help="YAML of configs/sample; default: what the release says, and that of its variant for the rest",
     )
     parser.add_argument(
         "--resolution", choices=("480p", "720p"), help="of what is sampled; default: what the release is for"
@@ -62,14 +62,16 @@ def _release(options: Namespace) -> int:
     from vdit.progress import StageBars
     from vdit.releases.found import find_release
     from vdit.releases.release import read_release
-    from vdit.releases.settings import settled_recipe
+    from vdit.releases.settings import RECIPE, settled_recipe
     from vdit.releases.take_in import take_in
     from vdit.sample.sampler import Sampling
 
     found = find_release(Path(options.source))
     release = read_release(found, _codec_of(options.codec))
-    recipe = _recipe(options.recipe, release.variant)
-    settled = settled_recipe(release, recipe, options.recipe is not None, options.resolution)
+    chosen, kept = options.recipe is not None, found.folder / RECIPE
+    recipe = _recipe(options.recipe or (str(kept) if kept.is_file() else None), release.variant)
+    own_size = not chosen and kept.is_file()
+    settled = settled_recipe(release, recipe, chosen, options.resolution, own_size)
     Sampling(**settled.sampling)  # which refuses what could not be sampled
     with StageBars(Console()) as bars:
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from vdit.codecs.folder import load_codec
@@ -18,7 +19,7 @@ from vdit.releases.clip_file import CLIP_FILE, write_clip
 from vdit.releases.found import read_table
 from vdit.releases.pipeline import VERSION, Pipeline, Schedule, write_pipeline
 from vdit.releases.published import CLIP_TOKENIZER, PUBLISHED, kept_text_side, with_published
-from vdit.releases.settings import CONFIGURATION, authors_settings
+from vdit.releases.settings import CONFIGURATION, RECIPE, authors_settings
 from vdit.releases.take_in import DESCRIPTION, written_aside
 from vdit.releases.variant import variant_of
 from vdit.text.clip_vision import clip_keys
@@ -146,6 +147,9 @@ def give_out(
             write_pipeline(pipeline, aside, folder / PUBLISHED)
         else:
             _write(aside / CONFIGURATION, authors_settings(sampling, model.boundary))
+        (aside / RECIPE).write_text(
+            yaml.safe_dump(dict(sampling), sort_keys=False, allow_unicode=True), "utf-8"
+        )
     return notes
 
 

@@ -11,7 +11,15 @@ from vdit.releases.pipeline import INDEX, SCHEDULER, SCHEDULERS
 from vdit.releases.release import Release
 from vdit.types import InputError
 
-__all__ = ["CONFIGURATION", "RESOLUTIONS", "Resolution", "Settled", "authors_settings", "settled_recipe"]
+__all__ = [
+    "CONFIGURATION",
+    "RECIPE",
+    "RESOLUTIONS",
+    "Resolution",
+    "Settled",
+    "authors_settings",
+    "settled_recipe",
+]
 
 Resolution = Literal["480p", "720p"]
 RESOLUTIONS: Mapping[Resolution, tuple[int, int]] = {"480p": (480, 832), "720p": (720, 1280)}
@@ -74,6 +82,10 @@ AUTHORS = {
 WORDS = ("negative", "solver")
 """Those of them that are no numbers."""
 
+RECIPE = "sampling.yaml"
+"""All settings of a model in a folder that was given out, for who takes it in again. Those that the files of a
+layout have a place for come from there."""
+
 CONFIGURATION = "configuration.json"
 CONFIGURATIONS = ("config.json", CONFIGURATION)
 
@@ -109,7 +121,11 @@ class Settled:
 
 
 def settled_recipe(
-    release: Release, recipe: Mapping[str, Any], chosen: bool, resolution: Resolution | None
+    release: Release,
+    recipe: Mapping[str, Any],
+    chosen: bool,
+    resolution: Resolution | None,
+    own_size: bool = False,
 ) -> Settled:
     """The recipe of a variant with what the release says of itself; what is not followed is told.
 
@@ -118,16 +134,19 @@ def settled_recipe(
         recipe: the arguments of `Sampling`.
         chosen: whether the user named this recipe: then it stands, and what the release says is told.
         resolution: what the user asks for; None takes what the release is for.
+        own_size: whether the recipe has the very size of this model, see `RECIPE`.
 
     Raises:
         InputError: damaged files of the release, or two experts without a boundary between them.
     """
     own, notes = _own_settings(release)
     size, why = _resolution(release, recipe, own, resolution)
-    sized = {} if chosen and resolution is None else _sized(release.variant, recipe, size, chosen)
+    sized = (
+        {} if (chosen or own_size) and resolution is None else _sized(release.variant, recipe, size, chosen)
+    )
     if sized:
         notes.append(f"Sampled at {size}, by {why}: {', '.join(f'{k} {v}' for k, v in sized.items())}.")
-    if not (why or chosen):
+    if not (why or chosen or own_size):
         other = "720p" if size == "480p" else "480p"
         notes.append(f"It does not say for which size it is: {size}; --resolution {other} changes that.")
     sampling, origins = {**recipe, **sized}, dict.fromkeys(sized, why)
