@@ -83,8 +83,8 @@ WORDS = ("negative", "solver")
 """Those of them that are no numbers."""
 
 RECIPE = "sampling.yaml"
-"""All settings of a model in a folder that was given out, for who takes it in again. Those that the files of a
-layout have a place for come from there."""
+"""All settings of a model in a folder that was given out, for who takes it in again. Those that files of the
+layout have a place for come from these."""
 
 CONFIGURATION = "configuration.json"
 CONFIGURATIONS = ("config.json", CONFIGURATION)
