@@ -103,20 +103,20 @@ def test_files_with_other_names_keep_their_numbers(again, folder: Path):
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "caption": (
         lambda folder: (folder / "b.txt").write_text("other"),
-        r"1 training clips have another caption \(b.mp4@0\)",
+        r"1 training clip has another caption \(b.mp4@0\)",
     ),
     "no caption": (
         lambda folder: (folder / "b.txt").unlink(),
-        r"1 training clips have another caption \(b.mp4@0\)",
+        r"1 training clip has another caption \(b.mp4@0\)",
     ),
     "video": (
         lambda folder: write_video(folder / "c.mp4", torch.zeros(3, 6, 16, 16), 8),
-        r"1 training clips show something else \(c.mp4@0\)",
+        r"1 training clip shows something else \(c.mp4@0\)",
     ),
-    "gone": (lambda folder: (folder / "d.mp4").unlink(), r"1 training clips are gone \(d.mp4@0\)"),
+    "gone": (lambda folder: (folder / "d.mp4").unlink(), r"1 training clip is gone \(d.mp4@0\)"),
     "new": (
         lambda folder: write_video(folder / "aa.mp4", torch.zeros(3, 6, 16, 16), 8),
-        r"1 training clips are new \(aa.mp4@0\)",
+        r"1 training clip is new \(aa.mp4@0\)",
     ),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Reasons", "SourceReport", "grouped", "listed", "printable"]
+__all__ = ["Reasons", "SourceReport", "grouped", "listed", "number_of", "printable"]
 
 Reasons = tuple[tuple[str, str], ...]
 """(name of a file or row, what is to be said of it)."""
@@ -56,7 +56,7 @@ class SourceReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{_number(self.clips, 'clip')} of {_number(self.videos, 'video')}; "
+            f"{number_of(self.clips, 'clip')} of {number_of(self.videos, 'video')}; "
             f"they cover {self.seconds_covered:.1f} of {self.seconds:.1f} seconds",
             f"{self.seen} {self.of} seen: {self.used} used, {len(self.skipped)} skipped, "
             f"{len(self.not_understood)} not understood",
@@ -67,14 +67,14 @@ class SourceReport:
             (self.cropped, f"is {_CROPPED}", f"are {_CROPPED}"),
         ):
             if names:
-                lines.append(f"{_number(len(names), 'video', one, many)}: {listed(names)}")
+                lines.append(f"{number_of(len(names), 'video', one, many)}: {listed(names)}")
         for reasons, noun, one, many in (
             (self.remarks, "remark", "", ""),
             (self.skipped, self.of.removesuffix("s"), "was skipped", "were skipped"),
             (self.not_understood, self.of.removesuffix("s"), "not understood", "not understood"),
         ):
             if reasons:
-                lines.append(f"{_number(len(reasons), noun, one, many)}:")
+                lines.append(f"{number_of(len(reasons), noun, one, many)}:")
                 lines += (f"  {phrase}" for phrase in grouped(reasons))
         return "\n".join(lines)
 
@@ -91,7 +91,8 @@ def printable(name: str) -> str:
     )
 
 
-def _number(count: int, noun: str, one: str = "", many: str = "") -> str:
+def number_of(count: int, noun: str, one: str = "", many: str = "") -> str:
+    """So many things, and what they do, as it is said of one and of several."""
     return f"{count} {noun} {one}".strip() if count == 1 else f"{count} {noun}s {many}".strip()
 
 

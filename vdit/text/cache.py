@@ -14,7 +14,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vdit.text.encoder import DType, TextEncoder, unpad
+from vdit.text.encoder import CutPrompts, DType, TextEncoder, unpad
 from vdit.text.table import TokenTable
 from vdit.types import InputError, Tokens
 from vdit.weights.files import disk_refusal, save_tensors
@@ -167,7 +167,9 @@ class CachedText(TextEncoder):
         if not prompts:
             return {}
         # Rounded, lest a first and a later answer differ.
-        values = [row.to(self.dtype) for row in unpad(self.encoder.encode(prompts))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutPrompts)  # `cut` tells, for kept prompts too
+            values = [row.to(self.dtype) for row in unpad(self.encoder.encode(prompts))]
         if self._place is not None:
             keys = [self._key(prompt) for prompt in prompts]
             self._write(self._place, dict(zip(keys, values, strict=True)))

@@ -11,9 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vdit.types import Tokens
 
-__all__ = ["DType", "ImageEncoder", "TextEncoder", "pad", "unpad"]
+__all__ = ["CutPrompts", "DType", "ImageEncoder", "TextEncoder", "pad", "unpad"]
 
 DType = Literal["float32", "bfloat16", "float16"]
+
+
+class CutPrompts(UserWarning):
+    """Prompts have more tokens than an encoder takes."""
 
 
 class TextEncoder(ABC):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vdit.devices import available_device
-from vdit.text.encoder import DType, TextEncoder, pad
+from vdit.text.encoder import CutPrompts, DType, TextEncoder, pad
 from vdit.text.quiet import quiet_transformers
 from vdit.text.source import ModelSource, locate
 from vdit.types import InputError, Tokens
@@ -206,6 +206,7 @@ class PretrainedEncoder(TextEncoder):
                 f"{len(long)} of {len(prompts)} prompts have more than max_tokens = {self.max_tokens} tokens "
                 f'and are cut, such as "{prompts[long[0]][:60]}..." '
                 "(`cut` tells what is left out of each)",
+                CutPrompts,
                 stacklevel=3,
             )
         return [row if len(row) > self.skip_tokens else [*row, *self._end(row)] for row in ids]

@@ -204,6 +204,8 @@ def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainS
 def longer(optim: Optim, done: int, before: int, steps: int) -> str:
     """What more steps than a run was to have make of its learning rate, which depends on their number."""
     was, now = (learning_rate(optim, done, total) for total in (before, steps))
+    if was == now:
+        return f"{steps} steps instead of {before}"
     return (
         f"{steps} steps instead of {before}: the learning rate after step {done} is {now:.3g}, where it was "
         f"to be {was:.3g}, and goes on as in a run of {steps} steps (optim.decay {optim.decay})"

@@ -12,7 +12,7 @@ from vdit.data.inventory import Changes, compare
 from vdit.data.loader import ItemSource
 from vdit.data.mixture import parts_of
 from vdit.data.order import Position
-from vdit.data.report import listed
+from vdit.data.report import listed, number_of
 from vdit.data.sources import VideoSource
 from vdit.data.stack import LatentClip
 from vdit.data.unreadable import Unreadable
@@ -164,14 +164,14 @@ class MatchedSource:
             [name for name in names if name not in missed.clips]
             for names in (changes.recaptioned, changes.other)
         )
-        for names, what in (
-            (recaptioned, "have another caption"),
-            (other, "show something else"),
-            (gone, "are gone"),
-            (changes.added, "are new"),
+        for names, one, many in (
+            (recaptioned, "has another caption", "have another caption"),
+            (other, "shows something else", "show something else"),
+            (gone, "is gone", "are gone"),
+            (changes.added, "is new", "are new"),
         ):
             if names:
-                yield f"{len(names)} {self.was.of} clips {what} ({listed(names)})"
+                yield f"{number_of(len(names), f'{self.was.of} clip', one, many)} ({listed(names)})"
 
     def number(self, before: int) -> int | None:
         """What the run calls a clip from here on; None where it does not count it any longer."""
