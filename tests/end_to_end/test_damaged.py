@@ -241,7 +241,7 @@ def test_a_folder_that_was_moved_goes_on_with_its_codec_and_cache_elsewhere(
     (tmp_path / "moved_videos/03.txt").write_text("a red circle moving left")
     status, said = command(train, "--config", file, "--out", run)
     assert status == 2
-    assert "1 training clip has another caption (03.mp4@0); 1 held out clips have another caption" in said
+    assert "1 training clip has another caption (03.mp4@0); 1 held out clip has another caption" in said
     (tmp_path / "moved_videos/03.txt").write_text("noise 3")
     status, said = command(train, "--config", file, "--out", run)
     assert status == 0, said

@@ -10,9 +10,18 @@ from jaxtyping import Int
 
 from vdit.camera.pose_file import read_poses
 from vdit.data.cut import ClipCut
-from vdit.data.decode import IMAGE_ENDINGS, Decoder, FrameTable, UnreadableVideo, open_video, scan
+from vdit.data.decode import (
+    IMAGE_ENDINGS,
+    Decoder,
+    FrameTable,
+    UnreadableVideo,
+    VideoInfo,
+    open_video,
+    scan,
+)
 from vdit.data.entry import Entry
 from vdit.data.given import read_reference
+from vdit.data.report import number_of
 from vdit.data.transforms import ResampleFps
 from vdit.types import Cameras, InputError
 
@@ -69,23 +78,28 @@ def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> Usabl
             reader.read(start, min(32, info.frames - start))
     for reference in entry.references:
         try:
-            read_reference(reference, cut.height, cut.width)  # refuses now what would stop a training
+            read_reference(reference, cut.height, cut.width)  # skips now what would fail in a training
         except InputError as error:
-            raise InputError(f"a reference of {entry.name}: {error}") from error
-    return UsableVideo(entry, table, ticks, content_hash(path), _cameras(entry, table, cut))
+            raise UnreadableVideo(path, f"its reference {error}") from error
+    return UsableVideo(entry, table, ticks, content_hash(path), _cameras(entry, table.info, cut))
 
 
-def _cameras(entry: Entry, table: FrameTable, cut: ClipCut) -> Cameras | None:
-    """The cameras of all frames of a video, for crops of it. Raises InputError where poses are too few."""
+def _cameras(entry: Entry, info: VideoInfo, cut: ClipCut) -> Cameras | None:
+    """The cameras of all frames of a video, for crops of it.
+
+    Raises:
+        UnreadableVideo: its pose file cannot be used, or has fewer poses than there are frames.
+    """
     if entry.poses is None:
         return None
-    info = table.info
-    cameras = read_poses(entry.poses, cut.height, cut.width, (info.height, info.width))
+    try:
+        cameras = read_poses(entry.poses, cut.height, cut.width, (info.height, info.width))
+    except InputError as error:
+        raise UnreadableVideo(entry.path, str(error)) from error
     if len(cameras.c2w) < info.frames:
-        raise InputError(
-            f"{entry.poses} has {len(cameras.c2w)} poses, and {entry.name} {info.frames} frames: "
-            "give one a frame"
-        )
+        poses = number_of(len(cameras.c2w), "pose")
+        few = f"pose file {entry.poses} has {poses} for its {info.frames} frames"
+        raise UnreadableVideo(entry.path, f"{few}; give one a frame")
     return cameras
 
 
