@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vdit.data.edits import refuse_unplayed
 from vdit.data.media import UnreadableVideo
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Packet", "refuse_short", "walk"]
 
 # Containers in which a packet is a frame; in others (AVI, MPEG-TS, WMV ...) it need not be.
-_MATROSKA, _GIF = "matroska,webm", "gif"
-_PACKET_IS_FRAME = ("mov,mp4,m4a,3gp,3g2,mj2", _MATROSKA, _GIF)
+_MATROSKA, _MOV, _GIF = "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "gif"
+_PACKET_IS_FRAME = (_MOV, _MATROSKA, _GIF)
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
@@ -53,10 +54,12 @@ def walk(path: Path, container: "InputContainer", stream: "VideoStream") -> list
     """The packets of all frames that are shown, or none where a packet need not be a frame.
 
     Raises:
-        UnreadableVideo: packets are missing, or all of them.
+        UnreadableVideo: packets are missing, or all of them, or FFmpeg does not show them as the file says.
     """
     if container.format.name not in _PACKET_IS_FRAME:
         return []
+    if container.format.name == _MOV:
+        refuse_unplayed(path, stream.id)
     packets = [Packet.of(packet, stream) for packet in container.demux(stream) if packet.size]
     whole = sum(not packet.damaged for packet in packets)
     # The index, not the header's count: an edit list leaves packets out that the file has.
