@@ -241,6 +241,15 @@ def test_an_accent_written_in_two_ways_is_one(tmp_path: Path):
     balanced(source.report)
 
 
+def test_the_caption_whose_capitals_are_the_video_s_stands_before_others(tmp_path: Path):
+    picture(tmp_path / "tea.png")
+    (tmp_path / "TEA.txt").write_text("another")
+    (tmp_path / "tea.txt").write_text("a cup of tea")
+    source = FolderSource(tmp_path, STILL)
+    assert source.caption(0) == "a cup of tea"
+    assert [name for name, _ in balanced(source.report).skipped] == ["TEA.txt"]
+
+
 def test_names_that_a_terminal_would_obey_are_shown(tmp_path: Path):
     picture(tmp_path / "a\x1b[31m\nb.png")
     text = str(balanced(FolderSource(tmp_path, STILL).report))

@@ -163,16 +163,18 @@ def _entry(
 def _caption(video: Path, files: Sequence[Path], passed_over: dict[Path, str]) -> tuple[str, list[Path]]:
     """The words for a video, and the files that say so.
 
-    Of several files one that names the video's ending comes first, then the order of `CAPTION_ENDINGS`.
+    Of several files one that names the video's ending comes first, then the order of `CAPTION_ENDINGS`, then
+    the one whose capital letters are the video's.
 
     Raises:
         UnreadableVideo: one of them cannot be read.
     """
-    whole = _composed(video.name).casefold()
+    whole, stem = _composed(video.name), _composed(video.stem)
 
-    def rank(file: Path) -> tuple[bool, int, str]:
-        is_whole = _composed(_role(file)[1]).casefold() == whole
-        return not is_whole, CAPTION_ENDINGS.index(file.suffix.lower()), file.name
+    def rank(file: Path) -> tuple[bool, int, bool, str]:
+        of = _composed(_role(file)[1])
+        is_whole, is_exact = of.casefold() == whole.casefold(), of in (whole, stem)
+        return not is_whole, CAPTION_ENDINGS.index(file.suffix.lower()), not is_exact, file.name
 
     texts = {file: _text(video, file) for file in sorted(files, key=rank)}
     chosen = next((file for file, text in texts.items() if text), next(iter(texts), None))
