@@ -66,7 +66,7 @@ def test_captions_that_are_missing_or_cut_are_counted_and_named():
     assert (found.cut[0].clips, found.cut[0].caption) == (2, long)
     missing, cut = found.lines()
     assert missing == "3 of 6 clips have no caption"
-    assert cut.startswith("1 captions, of 2 clips, are longer than the 3 tokens")
+    assert cut.startswith("1 caption, of 2 clips, is longer than the 3 tokens")
     assert r"over \x1b[31m a dog" in cut
     assert list(read_captions(Captioned("a cat"), ThreeWords()).lines()) == []
 

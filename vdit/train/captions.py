@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vdit.data.report import printable
+from vdit.data.report import number_of, printable
 from vdit.text.encoder import TextEncoder
 from vdit.types import ClipSource, InputError
 
@@ -59,8 +59,9 @@ class Captions:
             ends = "; ".join(_shortened(one) for one in self.cut[:_SHOWN])
             more = f"; and {len(self.cut) - _SHOWN} more" if len(self.cut) > _SHOWN else ""
             yield (
-                f"{len(self.cut)} captions, of {clips} clips, are longer than the {self.limit} tokens "
-                f"(max_tokens) that the text encoder reads, and cut. Not read: {ends}{more}"
+                f"{number_of(len(self.cut), 'caption')}, of {number_of(clips, 'clip')}, "
+                f"{'is' if len(self.cut) == 1 else 'are'} longer than the {self.limit} tokens (max_tokens) "
+                f"that the text encoder reads, and cut. Not read: {ends}{more}"
             )
 
 

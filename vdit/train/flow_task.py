@@ -188,6 +188,7 @@ class FlowTask(Task):
                 f"{self.denoiser.backbone.text_width}: set its text_width to {self.text.width}"
             )
         for source in (data.train, data.held_out):
+            _refuse_several_shapes(source)
             t, h, w = first_readable(source).pixels.shape[1:]
             self.codec.check_pixels(t, h, w, patch=self.denoiser.backbone.patch)
             TiledCodec(self.codec, self.sampling.memory).tiles(t, h, w)  # refuses too little memory
@@ -315,6 +316,16 @@ class FlowTask(Task):
         for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
             write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})
         contact_sheet(list(zip(pixels, prompts, strict=True)), folder / "sheet.png")
+
+
+def _refuse_several_shapes(source: ClipSource) -> None:
+    """Refuse a mixture whose parts have clips of different shapes. Raises InputError."""
+    shapes = [f"{f.frames}x{f.height}x{f.width}" for f in (part.format(0) for part in parts_of(source))]
+    if len(set(shapes)) > 1:
+        raise InputError(
+            f"clips of {' and '.join(dict.fromkeys(shapes))} are mixed, and latents of one shape are trained "
+            "on: cut all parts of the mixture alike, or train on one of them"
+        )
 
 
 def _codec_of(codec: str | None, start_from: Path | None) -> Path:
