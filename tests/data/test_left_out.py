@@ -43,7 +43,8 @@ def balanced(report: SourceReport) -> SourceReport:
     assert len(left_out) == len(set(left_out))
     assert report.seen == report.used + len(left_out)
     text = str(report)
-    assert f"{report.seen} {report.of} seen: {report.used} used, {len(report.skipped)} skipped" in text
+    seen = report.of.removesuffix("s") if report.seen == 1 else report.of
+    assert f"{report.seen} {seen} seen: {report.used} used, {len(report.skipped)} skipped" in text
     text.encode()
     return report
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -170,6 +171,11 @@ def test_lists_name_videos_and_parts_of_them(video_folder):
         {"video": "absent.mp4", "caption": "?"},
         {"video": "a.mp4", "caption": "too little", "start": 1.5},
     ]
+    long = replace(CUT, fps=None, frames=41)
+    with pytest.raises(InputError, match="too short: its 40 frames, and a clip needs 41"):
+        ListSource(write_list(video_folder, rows[:1]), long)
+    with pytest.raises(InputError, match=r"too short: its 40 frames \(24 in the part asked for\), and"):
+        ListSource(write_list(video_folder, rows[1:2]), long)
     source = ListSource(write_list(video_folder, rows), CUT)
     assert ids(source) == ["a.mp4@0", "a.mp4@12", "a.mp4@0~2"]
     assert source.caption(2) == "all of it, in other words"

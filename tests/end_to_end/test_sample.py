@@ -87,7 +87,7 @@ def test_a_run_needs_neither_the_codec_nor_the_clips_it_came_from_nor_its_cache(
     [
         (["--frames", "6"], "6 frames do not fit this codec, which takes 1 + 2n: use 5 or 7"),
         (["--frames", "0"], "0 frames do not fit this codec"),
-        (["--size", "18x16"], "18x16 pixels do not fit this codec: use multiples of 4"),
+        (["--size", "18x16"], "18x16 pixels do not fit this codec and the patches: use multiples of 8"),
         (["--size", "0x16"], "--size 0x16 is not HEIGHTxWIDTH, like 64x64"),
         (["--size", "20x16"], "latents of 3x5x4 do not divide into patches of (1, 2, 2)"),
         (["--size", "big"], "--size big is not HEIGHTxWIDTH, like 64x64"),

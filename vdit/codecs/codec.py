@@ -149,9 +149,11 @@ class VideoCodec(nn.Module, ABC):
         sizes = sorted(product(*sides), key=lambda size: abs(size[0] - h) + abs(size[1] - w))
         nearest = " and ".join(f"{height}x{width}" for height, width in sizes[:2])
         if min(h, w) < 1 or h % self.stride_s or w % self.stride_s:
+            multiples = f"{units[0]}" if units[0] == units[1] else f"{units[0]} rows and {units[1]} columns"
+            what = "this codec" if units == (self.stride_s,) * 2 else "this codec and the patches"
             raise InputError(
-                f"{h}x{w} pixels do not fit this codec: use multiples of {self.stride_s}; the nearest sizes "
-                f"that work are {nearest}"
+                f"{h}x{w} pixels do not fit {what}: use multiples of {multiples}; "
+                f"the nearest sizes that work are {nearest}"
             )
         size = (1 + (t - 1) // self.stride_t, h // self.stride_s, w // self.stride_s)
         told = f"latents of {size[0]}x{size[1]}x{size[2]} do not divide into patches of {patch}"

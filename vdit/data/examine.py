@@ -63,15 +63,9 @@ def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> Usabl
         raise UnreadableVideo(path, f"its {float(info.fps):g} fps are too few for clips of {cut.fps:g} fps")
     ticks = _usable(entry, table, cut)
     if len(ticks) < cut.frames:
-        seconds = (
-            f" ({len(ticks)} at {cut.fps:g} fps)" if cut.fps else f" ({len(ticks)} in the part asked for)"
+        raise UnreadableVideo(
+            path, f"too short: {_held(path, table, len(ticks), cut)}, and a clip needs {cut.frames}"
         )
-        kind = (
-            "an image is one frame"
-            if path.suffix.lower() in IMAGE_ENDINGS
-            else f"its {info.frames} frames{seconds}"
-        )
-        raise UnreadableVideo(path, f"too short: {kind}, and a clip needs {cut.frames}")
     if verify:
         reader = open_video(path, decoder, table)
         for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
@@ -82,6 +76,17 @@ def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> Usabl
         except InputError as error:
             raise UnreadableVideo(path, f"its reference {error}") from error
     return UsableVideo(entry, table, ticks, content_hash(path), _cameras(entry, table.info, cut))
+
+
+def _held(path: Path, table: FrameTable, usable: int, cut: ClipCut) -> str:
+    """How many frames a file has, and how many of them a clip may be made of, in words."""
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return "an image is one frame"
+    frames = table.info.frames
+    told = f"its {number_of(frames, 'frame')}"
+    if usable == frames:
+        return told
+    return f"{told} ({usable} {f'at {cut.fps:g} fps' if cut.fps else 'in the part asked for'})"
 
 
 def _cameras(entry: Entry, info: VideoInfo, cut: ClipCut) -> Cameras | None:

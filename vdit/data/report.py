@@ -58,8 +58,8 @@ class SourceReport:
         lines = [
             f"{number_of(self.clips, 'clip')} of {number_of(self.videos, 'video')}; "
             f"they cover {self.seconds_covered:.1f} of {self.seconds:.1f} seconds",
-            f"{self.seen} {self.of} seen: {self.used} used, {len(self.skipped)} skipped, "
-            f"{len(self.not_understood)} not understood",
+            f"{number_of(self.seen, self.of.removesuffix('s'))} seen: {self.used} used, "
+            f"{len(self.skipped)} skipped, {len(self.not_understood)} not understood",
         ]
         for names, one, many in (
             (self.uncaptioned, "has no caption", "have no caption"),
