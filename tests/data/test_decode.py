@@ -189,6 +189,13 @@ def test_a_name_is_never_an_address(video, tmp_path, monkeypatch):
         assert probe(name).frames == 60
 
 
+def test_a_file_that_names_others_is_refused(video):
+    other = video.with_name("b.mp4")
+    other.write_text("ffconcat version 1.0\nfile a.mp4\nfile a.mp4\n")
+    with pytest.raises(UnreadableVideo, match="list of other files"):
+        probe(other)
+
+
 def test_pictures_with_the_notes_of_a_camera_are_read_and_stand_upright(tmp_path):
     from PIL import Image
 

@@ -18,6 +18,9 @@ __all__ = ["counted", "decoded", "opened", "videos"]
 # FFmpeg's own decoders of these skip the second picture, which holds the transparency; libvpx reads it.
 _READS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+# Texts that name other files: what these hold may change, and a clip is known by its own file.
+_PLAYLISTS = ("concat", "hls", "dash", "imf")
+
 
 @contextmanager
 def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
@@ -32,6 +35,8 @@ def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     try:
         # Named as a file, `http:a.mp4` is no address; and a title need not be UTF-8.
         with av.open(f"file:{path}", metadata_errors="replace") as container:
+            if container.format.name in _PLAYLISTS:
+                raise UnreadableVideo(path, "it is a list of other files; give the videos themselves")
             stream = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:  # a cover is no video
                 raise UnreadableVideo(path, "it holds no video stream")
