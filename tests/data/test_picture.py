@@ -58,10 +58,31 @@ def test_the_whole_display_matrix_is_applied(plain, tmp_path, matrix):
     assert torch.equal(open_video(path).read(3, 2), expected)
 
 
+@pytest.mark.parametrize(
+    "matrix", [(2, 0, 0, 1), (-1, 0, 0, 2), (0, 2, -1, 0), (0, 1, -2, 0), (0, -2, -1, 0)]
+)
+def test_a_display_matrix_that_stretches_is_applied(plain, tmp_path, matrix):
+    """The picture as with a matrix that only turns, twice as wide or as high."""
+    turned = open_video(
+        marked(plain, tmp_path / "turned.mp4", [value and value // abs(value) for value in matrix])
+    )
+    frame = turned.read(3, 1).float()[:, 0]
+    a, b, c, d = matrix
+    wide = abs(a + c) == 2
+    assert abs(b + d) == (1 if wide else 2)
+    stretched = open_video(marked(plain, tmp_path / "stretched.mp4", matrix)).read(3, 1).float()[:, 0]
+    axis = 2 if wide else 1
+    assert stretched.shape[axis] == 2 * frame.shape[axis]
+    assert stretched.shape[3 - axis] == frame.shape[3 - axis]
+    assert (stretched - frame.repeat_interleave(2, axis)).abs().mean() < 2
+
+
 def test_other_angles_are_refused_by_name(plain, tmp_path):
     s, c = math.sin(math.radians(30)), math.cos(math.radians(30))
     with pytest.raises(UnreadableVideo, match=r"slanted.mp4: it is to be turned by 30 degrees"):
         probe(marked(plain, tmp_path / "slanted.mp4", (c, s, -s, c)))
+    with pytest.raises(UnreadableVideo, match=r"sheared.mp4: it is to be slanted"):
+        probe(marked(plain, tmp_path / "sheared.mp4", (1, 0, 0.5, 1)))
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts"])

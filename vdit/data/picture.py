@@ -37,8 +37,9 @@ class Screen:
 
     def size(self, frame: "VideoFrame") -> tuple[int, int]:
         """Height and width of a frame as it is shown. Raises `UnreadableVideo` as `show` does."""
-        height, width = self._squared(frame)
-        return (width, height) if _Turn.of(frame, self._path).swapped else (height, width)
+        turn = _Turn.of(frame, self._path)
+        height, width = self._squared(frame, turn)
+        return (width, height) if turn.swapped else (height, width)
 
     def show(self, frame: "VideoFrame") -> Picture:
         """Red, green and blue of a frame as a player shows it.
@@ -48,11 +49,13 @@ class Screen:
         """
         turn = _Turn.of(frame, self._path)
         whole = _one_field(frame) if frame.interlaced_frame else frame
-        return [turn(plane) for plane in self._colours.show(whole, *self._squared(frame))]
+        return [turn(plane) for plane in self._colours.show(whole, *self._squared(frame, turn))]
 
-    def _squared(self, frame: "VideoFrame") -> tuple[int, int]:
-        """Height and width with square pixels; one of them grows, so that nothing is lost."""
+    def _squared(self, frame: "VideoFrame", turn: "_Turn") -> tuple[int, int]:
+        """Height and width with square pixels, not turned yet; one grows, so that nothing is lost."""
         aspect, height, width = self._aspect, frame.height, frame.width
+        if turn.swapped and turn.stretch != 1 and math.isclose(aspect, turn.stretch, rel_tol=1e-3):
+            aspect = 1 / aspect  # FFmpeg's is how the matrix stretches the picture that is turned already
         now = self._context.sample_aspect_ratio
         if now and self._begun and now != self._begun:
             raise UnreadableVideo(self._path, f"the shape of its pixels changes, from {self._begun} to {now}")
@@ -88,11 +91,19 @@ def _one_field(frame: "VideoFrame") -> "VideoFrame":
 
 @dataclass(frozen=True)
 class _Turn:
-    """How stored pictures are turned: rows and columns change places, then each may be reversed."""
+    """How stored pictures are turned: rows and columns change places, then each may be reversed.
+
+    Attributes:
+        swapped: rows become columns.
+        rows: the last is the first, afterwards.
+        columns: likewise.
+        stretch: how many times wider than higher a pixel becomes on the screen.
+    """
 
     swapped: bool
     rows: bool
     columns: bool
+    stretch: float = 1.0
 
     @classmethod
     def of(cls, frame: "VideoFrame", path: Path) -> "_Turn":
@@ -109,9 +120,10 @@ class _Turn:
         if not matrix.any() or max(abs(b), abs(c)) * SLANT < along:
             return cls(False, rows=d < 0, columns=a < 0)
         if max(abs(a), abs(d)) * SLANT < swapped:
-            return cls(True, rows=b < 0, columns=c < 0)
-        angle = math.degrees(math.atan2(b, a))
-        raise UnreadableVideo(path, f"it is to be turned by {angle:.0f} degrees; only quarter turns are read")
+            return cls(True, rows=b < 0, columns=c < 0, stretch=abs(c / b))
+        angle = round(math.degrees(math.atan2(b, a)))
+        what = f"turned by {angle} degrees" if angle % 90 else "slanted"
+        raise UnreadableVideo(path, f"it is to be {what}; only quarter turns are read")
 
     def __call__(self, plane: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h2 w2"]:
         turned = plane.T if self.swapped else plane
