@@ -77,6 +77,16 @@ def test_what_no_font_has_is_a_box_and_is_said_once(text: str, remedy: str):
     assert ink(lettering, text).any()
 
 
+def test_a_package_brings_a_font_for_chinese_japanese_and_korean():
+    pytest.importorskip("cvttf_NotoSansCJK_Regular")
+    text = "红色 かな 빨강"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lettering = Lettering([text])
+    drawn = [ink(lettering, letter) for letter in [*text.replace(" ", ""), "\U0010ffff"]]
+    assert len({picture.tobytes() for picture in drawn}) == len(drawn)
+
+
 def test_a_label_is_one_line_of_what_can_be_drawn():
     assert one_line("a\n b\x07\tc \ud800") == "a b c ?"
     odd = "👩‍👩‍👧 e\u0301 \u202eabc\ufe0f مكعب\U000e0001"

@@ -20,6 +20,10 @@ FANCY = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "th
 """Words in the names of fonts that are taken where no plain one will do."""
 
 
+SHIPPING = ("cvttf-", "fontpkg-")
+"""How the names of packages begin that hold a font and nothing else."""
+
+
 class Lettering:
     """Fonts for some texts: a plain one, and for letters that it lacks others of this machine.
 
@@ -85,13 +89,29 @@ def one_line(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def installed_fonts() -> tuple[Path, ...]:
-    """Fonts of this machine, plain ones first; none where matplotlib, which finds them, is not installed."""
+    """Fonts of this machine, plain ones first, where matplotlib is installed, which finds them; then those that
+    packages ship.
+    """
     try:
         from matplotlib.font_manager import findSystemFonts
     except ModuleNotFoundError:
-        return ()
-    found = sorted({Path(file) for file in findSystemFonts()}, key=lambda file: file.name)
-    return tuple(sorted(found, key=lambda file: sum(word in file.name.lower() for word in FANCY)))
+        found = []
+    else:
+        found = sorted({Path(file) for file in findSystemFonts()}, key=lambda file: file.name)
+    found.sort(key=lambda file: sum(word in file.name.lower() for word in FANCY))
+    return (*found, *_shipped_fonts())
+
+
+def _shipped_fonts() -> list[Path]:
+    from importlib.metadata import distributions
+
+    return [
+        Path(str(package.locate_file(file)))
+        for package in distributions()
+        if package.name.lower().startswith(SHIPPING)
+        for file in package.files or ()
+        if file.suffix.lower() in (".otf", ".ttf", ".ttc")
+    ]
 
 
 def _plain(size: int) -> "FreeTypeFont":
@@ -146,8 +166,9 @@ def _what_to_install(missing: set[str]) -> str:
             f"{said}run pip install 'vdit-video[report]', which brings a font and finds those of the machine"
         )
     eastern = any("CJK" in name or "HANGUL" in name or "KANA" in name for name in map(_name, missing))
-    package = "fonts-noto-cjk" if eastern else "fonts-noto-core"
-    return f"{said}install a font that has them, such as those of apt-get install {package}"
+    if eastern:
+        return f"{said}run pip install 'vdit-video[fonts]', or apt-get install fonts-noto-cjk"
+    return f"{said}install a font that has them, such as those of apt-get install fonts-noto-core"
 
 
 def _name(letter: str) -> str:
