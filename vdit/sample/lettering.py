@@ -89,7 +89,7 @@ def one_line(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def installed_fonts() -> tuple[Path, ...]:
-    """Fonts of this machine, where matplotlib is there to find them, plain ones first; then those of packages."""
+    """Fonts of this machine as far as matplotlib is there to find them, plain ones first, and of packages."""
     try:
         from matplotlib.font_manager import findSystemFonts
     except ModuleNotFoundError:
