@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import resource
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vdit.codecs.folder import codec_fingerprint, copy_codec, load_codec, save_codec
+from vdit.codecs.folder import StoredCodec, copy_codec, load_codec, require_same_codec, save_codec
 from vdit.types import InputError
 
 FACTS = {"trained": {"steps": 3}, "held_out": {"psnr": 21.5}}
@@ -39,15 +40,37 @@ def test_the_fingerprint_changes_with_one_weight_a_statistic_or_a_setting_and_no
     codec = tiny_codec()
     save_codec(codec, tmp_path / "a", FACTS)
     save_codec(codec, tmp_path / "b", {})
-    assert codec_fingerprint(tmp_path / "a") == codec_fingerprint(tmp_path / "b")
-    seen = {codec_fingerprint(tmp_path / "a")}
+    assert StoredCodec(tmp_path / "a").fingerprint == StoredCodec(tmp_path / "b").fingerprint
+    seen = {StoredCodec(tmp_path / "a").fingerprint}
     codec.encoder[-1].conv.conv.bias[0] += 1e-6
     save_codec(codec, tmp_path / "c", FACTS)
     codec.latent_std[1] += 1e-6
     save_codec(codec, tmp_path / "d", FACTS)
     save_codec(tiny_codec(kernel=(1, 3, 3)), tmp_path / "e", FACTS)
-    seen |= {codec_fingerprint(tmp_path / name) for name in "cde"}
+    seen |= {StoredCodec(tmp_path / name).fingerprint for name in "cde"}
     assert len(seen) == 4
+
+
+def test_the_weights_are_hashed_once_where_the_fingerprint_is_asked_for_often(
+    tiny_codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_codec(tiny_codec(), tmp_path / "a", FACTS)
+    save_codec(tiny_codec(), tmp_path / "b", {})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    hashed, digest = [], hashlib.file_digest
+
+    def watched(file, kind):
+        hashed.append(Path(file.name).parent.name)
+        return digest(file, kind)
+
+    monkeypatch.setattr("vdit.codecs.folder.hashlib.file_digest", watched)
+    stored = StoredCodec(tmp_path / "a")
+    require_same_codec(stored, tmp_path / "absent")
+    require_same_codec(stored, tmp_path / "link")
+    assert hashed == []
+    require_same_codec(stored, tmp_path / "b")
+    assert stored.fingerprint == stored.fingerprint
+    assert hashed == ["a", "b"]
 
 
 def test_folders_without_a_codec_or_without_weights_are_refused(tiny_codec, tmp_path: Path):
@@ -161,5 +184,6 @@ def test_a_copy_is_made_once_and_never_replaced_by_another_codec(tiny_codec, tmp
     assert (tmp_path / "run/codec/weights.safetensors").stat().st_mtime_ns == made
     save_codec(tiny_codec(seed=1), tmp_path / "b", FACTS)
     with pytest.raises(InputError, match="another codec"):
-        copy_codec(tmp_path / "b", tmp_path / "run/codec")
+        require_same_codec(StoredCodec(tmp_path / "b"), tmp_path / "run/codec")
+    copy_codec(tmp_path / "b", tmp_path / "run/codec")
     assert contents(tmp_path / "run/codec") == contents(tmp_path / "a")

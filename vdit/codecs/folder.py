@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ __all__ = [
     "DESCRIPTION",
     "TRAINING",
     "WEIGHTS",
-    "codec_fingerprint",
+    "StoredCodec",
     "copy_codec",
     "holds_codec",
     "load_codec",
@@ -98,31 +99,50 @@ def read_codec(folder: Path) -> VideoCodec:
     return codec
 
 
-def codec_fingerprint(folder: Path) -> str:
-    """Changes whenever the codec in `folder` would give other latents."""
-    described = json.loads((folder / DESCRIPTION).read_text())
-    parts = json.dumps([described["class_path"], described["init_args"]], sort_keys=True).encode()
-    with (folder / WEIGHTS).open("rb") as weights:
-        return hashlib.file_digest(weights, lambda: hashlib.sha256(parts)).hexdigest()
+class StoredCodec:
+    """A codec in its folder, whose weights are read where they are first needed, and then known.
+
+    Args:
+        folder: should hold a codec that nobody changes meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def codec(self) -> VideoCodec:
+        """It, loaded. Raises as `load_codec`."""
+        return load_codec(self.folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the codec would give other latents; all weights are hashed for it."""
+        described = json.loads((self.folder / DESCRIPTION).read_text())
+        parts = json.dumps([described["class_path"], described["init_args"]], sort_keys=True).encode()
+        with (self.folder / WEIGHTS).open("rb") as weights:
+            return hashlib.file_digest(weights, lambda: hashlib.sha256(parts)).hexdigest()
+
+    def agrees(self, other: Path) -> bool:
+        """Whether the codec in another folder gives the same latents."""
+        return self.folder.samefile(other) or self.fingerprint == StoredCodec(other).fingerprint
 
 
-def require_same_codec(source: Path, target: Path) -> None:
-    """Raises InputError where `target` holds a codec that gives other latents than the one in `source`."""
-    if holds_codec(target) and codec_fingerprint(target) != codec_fingerprint(source):
+def require_same_codec(source: StoredCodec, target: Path) -> None:
+    """Raises InputError where `target` holds a codec that gives other latents than `source`."""
+    if holds_codec(target) and not source.agrees(target):
         raise InputError(
-            f"{target} holds another codec than {source}, and latents of one mean nothing to the other: "
-            f"give another --out, or the codec that the run began with"
+            f"{target} holds another codec than {source.folder}, and latents of one mean nothing to the "
+            f"other: give another --out, or the codec that the run began with"
         )
 
 
 def copy_codec(source: Path, target: Path) -> None:
-    """Put a copy of the codec in `source` into `target`, unless it is there already.
+    """Put a copy of the codec in `source` into `target`, unless one is there (see `require_same_codec`).
 
     Raises:
-        InputError: `target` holds another codec, or the disk is full.
+        InputError: `source` holds no codec, or the disk is full.
     """
     if holds_codec(target):
-        require_same_codec(source, target)
         return
     load_codec(source)
     with _aside(target) as copies:

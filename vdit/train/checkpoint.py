@@ -171,7 +171,7 @@ class Checkpoints:
 
     def latest(self) -> Checkpoint | None:
         """The newest whole checkpoint."""
-        return self.all()[-1] if self.all() else None
+        return next(reversed(self.all()), None)
 
     def seen(self, step: int, patience: float = PATIENCE) -> Checkpoint:
         """The whole checkpoint of a step, as another process sees it. Raises InputError if it never comes."""

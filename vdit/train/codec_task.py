@@ -13,7 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import TRAINING, copy_codec, holds_codec, read_codec, save_codec
+from vdit.codecs.folder import (
+    TRAINING,
+    StoredCodec,
+    copy_codec,
+    holds_codec,
+    read_codec,
+    require_same_codec,
+    save_codec,
+)
 from vdit.codecs.tiling import TiledCodec
 from vdit.data.mixture import parts_of
 from vdit.data.order import spread
@@ -105,6 +113,10 @@ class CodecTask(Task):
             start.require(self.codec, start.prefix("codec."))
         if self.start is not None and holds_codec(folder.start) and not holds_codec(self.start):
             self.start = folder.start
+
+    def require_own(self, folder: RunFolder) -> None:
+        if self.start is not None:
+            require_same_codec(StoredCodec(self.start), folder.start)
 
     def check(self, data: Data) -> None:
         for source in (*parts_of(data.train), *parts_of(data.held_out)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,7 @@ import torch.nn.functional as F
 
 from vdit.adapters.lora import LoRA, add_lora
 from vdit.codecs.codec import VideoCodec
-from vdit.codecs.folder import (
-    codec_fingerprint,
-    copy_codec,
-    holds_codec,
-    load_codec,
-    require_codec,
-    require_same_codec,
-)
+from vdit.codecs.folder import StoredCodec, copy_codec, holds_codec, require_codec, require_same_codec
 from vdit.codecs.precision import CodecDtype, place_codec
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
@@ -41,7 +34,6 @@ from vdit.sample.video_file import write_video
 from vdit.text.cache import CachedText
 from vdit.text.encoder import TextEncoder
 from vdit.train.captions import Captions, captions_of, read_captions, refuse_no_captions
-from vdit.train.checkpoint import Checkpoints
 from vdit.train.encoding import encoded
 from vdit.train.hooks.hook import Hook
 from vdit.train.hooks.metrics import Journal
@@ -96,7 +88,7 @@ class FlowTask(Task):
         sampling: SamplingSettings | None = None,
         codec_dtype: CodecDtype | None = None,
     ) -> None:
-        self.codec_folder, self.cache = _codec_of(codec, start_from), Path(cache)
+        self.stored_codec, self.cache = StoredCodec(_codec_of(codec, start_from)), Path(cache)
         self.start_from = start_from
         self.codec_dtype: CodecDtype | None = codec_dtype
         self.settings = sampling or SamplingSettings()
@@ -115,14 +107,19 @@ class FlowTask(Task):
         """Settings of samples. Raises InputError where neither the configuration nor clips say their size."""
         return self.settings.whole()
 
-    @cached_property
+    @property
     def codec(self) -> VideoCodec:
         """The frozen codec."""
-        return load_codec(self.codec_folder)
+        return self.stored_codec.codec
+
+    @property
+    def codec_folder(self) -> Path:
+        """Where it is."""
+        return self.stored_codec.folder
 
     def use_codec(self, folder: Path) -> None:
         """Take the codec from `folder` instead: a run's own copy outlives the run it came from."""
-        self.codec_folder = folder
+        self.stored_codec = StoredCodec(folder)
 
     def adopt(self, folder: RunFolder) -> None:
         if self.start_from is not None and not folder.config.is_file():
@@ -131,16 +128,17 @@ class FlowTask(Task):
         if holds_codec(folder.codec) and not holds_codec(self.codec_folder):
             self.use_codec(folder.codec)
         require_codec(self.codec_folder)
-        if (latest := Checkpoints(folder.checkpoints, keep=1).latest()) is not None:
-            latest.require_weights()
-        require_same_codec(self.codec_folder, folder.codec)  # before the folder is told of this command
+
+    def require_own(self, folder: RunFolder) -> None:
+        require_same_codec(self.stored_codec, folder.codec)
 
     def require_start(self, start: Start) -> None:
         """Refuse to begin with a run of other shapes, or of other latents. Raises InputError."""
         if self.adapter is None:
             start.require(self.denoiser)
         require_codec(self.codec_folder)
-        if codec_fingerprint(self.codec_folder) != codec_fingerprint(start.run.codec):
+        require_codec(start.run.codec)
+        if not self.stored_codec.agrees(start.run.codec):
             raise InputError(
                 f"{start.run.path} knows the latents of its own codec, and {self.codec_folder} gives others: "
                 "leave task.init_args.codec out, or train without start_from"
@@ -246,9 +244,9 @@ class FlowTask(Task):
 
     def encoded(self, source: ClipSource, session: Session, title: str) -> Latents:
         """Latents of a source and what the conditions see of it (see `vdit.train.encoding`)."""
-        fingerprint, cache = codec_fingerprint(self.codec_folder), self.cache / "latents"
-        codec = TiledCodec(self.codec, self.sampling.memory)
-        return encoded(source, codec, fingerprint, self.denoiser.featured, cache, session, title)
+        stored, cache = self.stored_codec, self.cache / "latents"
+        codec = TiledCodec(stored.codec, self.sampling.memory)
+        return encoded(source, codec, stored.fingerprint, self.denoiser.featured, cache, session, title)
 
     def hooks(self, session: Session, work: Work, journal: Journal) -> Sequence[Hook]:
         pace, steps = session.pace, session.steps

@@ -15,8 +15,8 @@ from vdit.data.unreadable import Unreadable
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
-from vdit.train.checkpoint import Checkpoint, Checkpoints
-from vdit.train.claim import agreed, claim
+from vdit.train.checkpoint import Checkpoints
+from vdit.train.claim import Claimed, agreed, claim
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
@@ -72,9 +72,10 @@ def train(
     engine.require(optimizer := build_optimizer(task.module, optim))
     order_of(session.data.train, session.seed, loop.batch, world=engine.mesh.data_world)  # refuses a batch
     with ExitStack() as held:
-        clips = claim(session, config, recorded, accept, dry, held)
+        checkpoints = checkpoints_of(session.folder, engine, loop)
+        claimed = claim(session, task, checkpoints, config, recorded, accept, dry, held)
         before = loop.steps if recorded is None else steps_of(recorded)
-        return carry_out(session, task, loop, optim, optimizer, clips, dry, before)
+        return carry_out(session, task, loop, optim, optimizer, checkpoints, claimed, dry, before)
 
 
 def carry_out(
@@ -83,17 +84,17 @@ def carry_out(
     loop: Loop,
     optim: Optim,
     optimizer: Optimizer,
-    clips: RunClips,
+    checkpoints: Checkpoints,
+    claimed: Claimed,
     dry: bool,
     before: int,
 ) -> str | None:
-    """Train what is checked, on clips that are known, in a folder that is ours; see `train`.
+    """Train what is checked, from where the folder that is now ours stands; see `train`.
 
     `before` are the steps that the run was to have when it was last worked on.
     """
     engine, folder, console = session.engine, session.folder, session.console
-    checkpoints = checkpoints_of(folder, engine, loop)
-    latest = chosen(checkpoints, engine)
+    clips, latest = claimed.clips, claimed.latest
     if latest is not None:
         if latest.step >= loop.steps:
             console.print(f"{folder.path} is complete: {latest.step} steps done", soft_wrap=True)
@@ -175,17 +176,6 @@ def checkpoints_of(folder: RunFolder, engine: Engine, loop: Loop) -> Checkpoints
     agreement = Agreement(mesh.world, parallel.patience)
     writers = Writers(mesh.rank, mesh.world, session, agreement, parallel.timeout)
     return Checkpoints(folder.checkpoints, loop.keep, loop.keep_every, writers, loop.background)
-
-
-def chosen(checkpoints: Checkpoints, engine: Engine) -> Checkpoint | None:
-    """What all processes go on from: the first one chooses, for a shared disk may show others an older state.
-
-    Raises:
-        InputError: this process does not come to see what was chosen.
-    """
-    latest = checkpoints.latest() if engine.main else None
-    step = int(engine.gathered(["-1" if latest is None else str(latest.step)])[0])
-    return None if step < 0 else checkpoints.seen(step)
 
 
 def hooks_of(session: Session, task: Task, work: Work, loop: Loop, state: TrainState) -> list[Hook]:

@@ -152,6 +152,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def require_own(self, folder: RunFolder) -> None:
+        """Refuse the folder of a run with another codec; the first process does. Raises InputError."""
+
+    @abstractmethod
     def check(self, data: Data) -> None:
         """Refuse, before any heavy work, what cannot be trained. Raises InputError."""
 
