@@ -16,13 +16,13 @@ from vdit.commands.described import Described, describe_model, describe_trained
 from vdit.commands.options import check_sampling_options, overridden, rows_and_columns
 from vdit.commands.sample_options import command_line, timeline_of
 from vdit.devices import available_device, free_memory
+from vdit.digests import file_digest
 from vdit.plan.sampling import sampling_memory
 from vdit.sample.notes import cut_prompts
 from vdit.sample.prompts import LARGEST_SEED, Prompt, read_prompts
 from vdit.sample.sampler import Sampler, Sampling, SamplingSettings, Wish
 from vdit.sample.video_file import frame_rate
 from vdit.sample.windows import Windows, check_windows
-from vdit.text.source import file_digest
 from vdit.types import InputError
 
 __all__ = ["RequestedClip", "Call", "checked"]
@@ -234,7 +234,11 @@ def _precision(options: Namespace) -> torch.dtype | None:
 
 
 def _weights(files: Sequence[Path], run: Path) -> str:
-    """One digest of all weights of a model."""
+    """One digest of all weights of a model, of each file by `file_digest`.
+
+    It tells models apart that were trained, not files altered by a few bytes: of each file above
+    256 MiB it sees the size and 64 MiB, so that a call need not read all of a large model twice.
+    """
     there = [file for file in files if file.is_file()]
     lines = "\n".join(f"{os.path.relpath(file, run)} {file_digest(file)}" for file in there)
     return hashlib.sha256(lines.encode()).hexdigest()

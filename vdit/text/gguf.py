@@ -10,9 +10,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from vdit.digests import file_digest
 from vdit.text.depth import keep_blocks
 from vdit.text.quiet import quiet_transformers
-from vdit.text.source import file_digest
 from vdit.types import InputError
 
 __all__ = ["converted"]

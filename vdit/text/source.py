@@ -3,24 +3,18 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vdit.digests import file_digest
 from vdit.types import InputError
 
-__all__ = ["ModelSource", "file_digest", "locate"]
+__all__ = ["ModelSource", "locate"]
 
 _PACKAGE = "package:"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _IDENTITY_SUFFIXES = {".json", ".model", ".txt", ".jinja", ".safetensors", ".bin"}
-
-# Files up to this size are hashed whole. Larger ones by their size and evenly spaced windows: hashing 20 GB
-# would take longer than the embeddings it protects, and training changes every window of a weight file.
-_WHOLE_BYTES = 256 * 2**20
-_WINDOWS = 256
-_WINDOW_BYTES = 2**18
 
 
 @dataclass(frozen=True)
@@ -92,24 +86,6 @@ def locate(model: str, revision: str = "main") -> ModelSource:
     return ModelSource(
         model, hub="/".join([owner, *rest[:1]]), subfolder="/".join(rest[1:]), revision=revision
     )
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file; of one above 256 MB, of its size and 256 windows spread over it."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: Path, size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        if size <= _WHOLE_BYTES:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{size} {_WINDOWS} {_WINDOW_BYTES}".encode())
-        for window in range(_WINDOWS):
-            file.seek((size - _WINDOW_BYTES) * window // (_WINDOWS - 1))
-            digest.update(file.read(_WINDOW_BYTES))
-    return digest.hexdigest()
 
 
 def _packaged_gguf(package: str) -> Path:
