@@ -163,6 +163,26 @@ def test_the_fingerprint_sees_the_end_of_a_large_file(tmp_path):
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("megabytes", [4, 20])
+def test_the_fingerprint_sees_much_between_the_ends_of_a_large_file(tmp_path, megabytes: int):
+    write_video(tmp_path / "a.mp4", moving_waves(9, 32, 32), 12)
+    whole, size = (tmp_path / "a.mp4").read_bytes(), megabytes << 20
+    raw = bytearray(whole + size.to_bytes(4, "big") + b"free" + bytes(size - 8))
+
+    def seen() -> tuple[str, str]:
+        (tmp_path / "a.mp4").write_bytes(raw)
+        source = FolderSource(tmp_path, CUT)
+        return source.fingerprint, source.video(0)
+
+    found = [seen()]
+    for tenth in (4, 5, 6):  # which of 20 MiB is more than lies between two blocks
+        first, length = len(raw) * tenth // 10, len(raw) // 10
+        raw[first : first + length] = bytes([1]) * length
+        found.append(seen())
+    assert len({fingerprint for fingerprint, _ in found}) == 4
+    assert len({video for _, video in found}) == 1  # which decides what is held out
+
+
 def test_lists_name_videos_and_parts_of_them(video_folder):
     rows = [
         {"video": "a.mp4", "caption": "all of it", "source": "ignored"},

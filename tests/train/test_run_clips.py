@@ -1,5 +1,6 @@
 """The clips of a run are known again by what they show and say."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,41 @@ def test_parts_of_a_mixture_are_counted_one_behind_the_other(folder: Path, origi
 def test_a_damaged_record_is_a_sentence(again, tmp_path: Path):
     (tmp_path / "clips.jsonl").write_text('[{"of": "trai')
     with pytest.raises(InputError, match=r"clips.jsonl is damaged .* Delete it"):
+        again()
+
+
+def test_what_lies_between_the_ends_of_files_tells_clips_apart_where_it_is_known():
+    now = [KnownClip("a", "1", "x", "p"), KnownClip("b", "1", "x", "q"), KnownClip("c", "2", "x", "r")]
+    earlier = [clip._replace(inside="") for clip in now]
+    assert compare(earlier, now) == compare(now, now)
+    assert compare(now, now).places == (0, 1, 2)
+    swapped = [now[0]._replace(inside="q"), now[1]._replace(inside="p"), now[2]]
+    assert compare(now, swapped).places == (1, 0, 2)
+    assert compare(now, swapped).other == ()
+    edited = [*now[:2], now[2]._replace(inside="s")]
+    assert compare(now, edited).other == ("c",)
+    assert compare(now, edited).recaptioned == ()
+
+
+def test_a_record_without_what_lies_between_ends_is_taken_for_the_same_and_then_has_it(
+    again, folder: Path, tmp_path: Path
+):
+    for name in "abcd":
+        with (folder / f"{name}.mp4").open("ab") as file:
+            file.write((3 << 20).to_bytes(4, "big") + b"free" + bytes((3 << 20) - 8))
+    again(accept=True)
+    record = tmp_path / "clips.jsonl"
+    heads, *rows = record.read_text().splitlines()
+    first = json.loads(heads)
+    first[0]["fingerprint"] = "of an earlier version"
+    rows = [json.dumps(json.loads(row)[:4]) for row in rows]
+    record.write_text("\n".join([json.dumps(first), *rows]) + "\n")
+    assert again().changed == ()
+    assert again().record is None
+    with (folder / "b.mp4").open("r+b") as file:
+        file.seek(3 << 19)
+        file.write(bytes([1]) * (1 << 20))
+    with pytest.raises(InputError, match=r"1 training clip shows something else \(b.mp4@0\)"):
         again()
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -23,14 +24,41 @@ from vdit.data.entry import Entry
 from vdit.data.given import read_reference
 from vdit.data.report import number_of
 from vdit.data.transforms import ResampleFps
+from vdit.digests import blocks
 from vdit.types import Cameras, InputError
 
-__all__ = ["UsableVideo", "content_hash", "examine"]
+__all__ = ["Content", "UsableVideo", "examine"]
 
 # A file may be a little slower than the asked rate (23.976 for 24); below this, frames would visibly repeat.
 _SLOWEST = 0.9
 
 _MEGABYTE = 1 << 20
+_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
+
+
+class Content(NamedTuple):
+    """What a file holds: digests of 3 MiB of it at most, for reading all files would take hours.
+
+    A change that keeps the size and lies between the blocks is not seen.
+
+    Attributes:
+        ends: of its size, its first and its last megabyte. It alone decides what is held out.
+        inside: of 16 blocks of 64 KiB evenly spread between these; "" where nothing lies there.
+    """
+
+    ends: str
+    inside: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Content":
+        """That of a file. Raises OSError."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            ends = hashlib.sha256(size.to_bytes(8, "big") + file.read(_MEGABYTE))
+            file.seek(max(size - _MEGABYTE, 0))
+            ends.update(file.read(_MEGABYTE))
+            between = b"".join(blocks(file, _MEGABYTE, size - _MEGABYTE, _BLOCKS, _BLOCK_BYTES))
+        return cls(ends.hexdigest(), hashlib.sha256(between).hexdigest() if between else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +69,14 @@ class UsableVideo:
         entry: as it is offered.
         table: its frames.
         ticks: frame numbers of its usable part at the clip's rate.
-        content: see `content_hash`.
+        content: of its file.
         cameras: poses of all frames of the file, if it has any.
     """
 
     entry: Entry
     table: FrameTable
     ticks: Int[np.ndarray, "t"]
-    content: str
+    content: Content
     cameras: Cameras | None
 
 
@@ -75,7 +103,7 @@ def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> Usabl
             read_reference(reference, cut.height, cut.width)  # skips now what would fail in a training
         except InputError as error:
             raise UnreadableVideo(path, f"its reference {error}") from error
-    return UsableVideo(entry, table, ticks, content_hash(path), _cameras(entry, table.info, cut))
+    return UsableVideo(entry, table, ticks, Content.of(path), _cameras(entry, table.info, cut))
 
 
 def _held(path: Path, table: FrameTable, usable: int, cut: ClipCut) -> str:
@@ -117,13 +145,3 @@ def _usable(entry: Entry, table: FrameTable, cut: ClipCut) -> Int[np.ndarray, "t
         return inside
     times = table.times[inside]
     return inside[ResampleFps(cut.fps)(times, end - float(times[0]))]
-
-
-def content_hash(path: Path) -> str:
-    """A digest of the size, the first and the last megabyte of a file: reading all would take hours."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(size.to_bytes(8, "big") + file.read(_MEGABYTE))
-        file.seek(max(size - _MEGABYTE, 0))
-        digest.update(file.read(_MEGABYTE))
-    return digest.hexdigest()

@@ -13,13 +13,21 @@ class KnownClip(NamedTuple):
 
     Attributes:
         id: its name in its source.
-        content: a digest of what is read of its files, and of where in them it begins.
+        content: a digest of the ends of its files, and of where in them it begins.
         caption: a digest of its caption.
+        inside: a digest of what is read between their ends; "" where that is nothing or not known.
     """
 
     id: str
     content: str
     caption: str
+    inside: str = ""
+
+    def shows(self, other: "KnownClip") -> bool:
+        """Whether both show the same, as far as is known."""
+        return self.content == other.content and (
+            self.inside == other.inside or not (self.inside and other.inside)
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Changes:
 
 LIKENESS = (
     lambda clip: clip,
+    lambda clip: (clip.content, clip.inside, clip.caption),
+    lambda clip: (clip.id, clip.content, clip.caption),
     lambda clip: (clip.content, clip.caption),
     lambda clip: (clip.id, clip.content),
     lambda clip: clip.content,
@@ -70,8 +80,6 @@ def compare(was: Sequence[KnownClip], now: Sequence[KnownClip]) -> Changes:
         places=tuple(places),
         gone=tuple(clip.id for clip, at in zip(was, places, strict=True) if at is None),
         added=tuple(now[number].id for number in left),
-        other=tuple(new.id for old, new in pairs if new.content != old.content),
-        recaptioned=tuple(
-            new.id for old, new in pairs if new.content == old.content and new.caption != old.caption
-        ),
+        other=tuple(new.id for old, new in pairs if not new.shows(old)),
+        recaptioned=tuple(new.id for old, new in pairs if new.shows(old) and new.caption != old.caption),
     )

@@ -21,7 +21,7 @@ from vdit.data.decode import (
     require_decoder,
 )
 from vdit.data.entry import Entry, Offer, none_usable
-from vdit.data.examine import UsableVideo, content_hash, examine
+from vdit.data.examine import Content, UsableVideo, examine
 from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, printable
@@ -52,10 +52,10 @@ class VideoSource:
 
     Attributes:
         report: what was taken and what was left out, with reasons.
-        fingerprint: sha256 over the cut and each used file's name, caption, size, first and last megabyte.
-            Times of modification are left out, because copying a data set to another machine changes them;
-            whole files are not read, because terabytes would take hours, and an edited or re-encoded video
-            differs in its size, its header or its index, which stand in those places.
+        fingerprint: sha256 over the cut and each used file's name, caption, size, first and last megabyte,
+            and 16 blocks between. Times of modification are left out, because copying a data set to another
+            machine changes them; whole files are not read, because terabytes would take hours, and an edited
+            or re-encoded video differs in its size, its header or its index, which stand at its ends.
     """
 
     def __init__(
@@ -120,7 +120,9 @@ class VideoSource:
         Args:
             contents: of the latter, as `video` tells them; some, and not all.
         """
-        sides = [[v for v in self._videos if (v.content in contents) == apart] for apart in (False, True)]
+        sides = [
+            [v for v in self._videos if (v.content.ends in contents) == apart] for apart in (False, True)
+        ]
         ours, theirs = ({name for v in side for name in v.entry.counted} for side in sides)
         rest, apart, away = copy(self), copy(self), theirs - ours
         bad = [
@@ -162,10 +164,10 @@ class VideoSource:
         """All clips, told by what they show and say: the same wherever the files lie, by whatever decoder."""
         of = {number: _known(video) for number, video in enumerate(self._videos)}
         for window in self._windows:
-            content, caption = of[window.video]
+            content, inside, caption = of[window.video]
             crop = window.id if self.cut.random_crop else ""  # whose place in the picture the id decides
             shown = f"{content} {self._videos[window.video].ticks[window.start]} {crop}"
-            yield KnownClip(window.id, hashlib.sha256(shown.encode()).hexdigest()[:16], caption)
+            yield KnownClip(window.id, _short(shown), caption, inside)
 
     def format(self, index: int) -> ClipFormat:
         """Length, size and rate of clip `index`."""
@@ -173,8 +175,8 @@ class VideoSource:
         return ClipFormat(self.cut.frames, self.cut.height, self.cut.width, fps)
 
     def video(self, index: int) -> str:
-        """The content of the file of clip `index`; copies of one file have it in common."""
-        return self._videos[self._windows[index].video].content
+        """The ends of the file of clip `index`; copies of one file have them in common."""
+        return self._videos[self._windows[index].video].content.ends
 
 
 def _windows(videos: Sequence[UsableVideo], cut: ClipCut) -> list[_Window]:
@@ -266,18 +268,26 @@ def _fingerprint(
     digest = hashlib.sha256(repr((cut, decoder, READING)).encode())
     for video in videos:
         entry = video.entry
-        digest.update(repr((entry.name, entry.caption, entry.start, entry.end, video.content)).encode())
-        for file in entry.beside():
-            digest.update(content_hash(file).encode())
+        ends, inside = video.content
+        digest.update(repr((entry.name, entry.caption, entry.start, entry.end, ends)).encode())
+        for content in map(Content.of, entry.beside()):
+            digest.update(content.ends.encode())
+            inside += content.inside
+        digest.update(inside.encode())
     for window in windows:
         digest.update(window.id.encode() + b"\n")
     return digest.hexdigest()
 
 
-def _known(video: UsableVideo) -> tuple[str, str]:
-    """What the files of a video hold, and a digest of its caption."""
-    files = [video.content, *map(content_hash, video.entry.beside())]
-    return " ".join(files), hashlib.sha256(video.entry.caption.encode()).hexdigest()[:16]
+def _known(video: UsableVideo) -> tuple[str, str, str]:
+    """What the ends of the files of a video hold, digests of what lies between, and of its caption."""
+    files = [video.content, *map(Content.of, video.entry.beside())]
+    ends, inside = (" ".join(parts) for parts in zip(*files, strict=True))
+    return ends, _short(inside) if inside.strip() else "", _short(video.entry.caption)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _seed(id: str) -> int:
