@@ -65,6 +65,36 @@ def test_what_was_cut_off_is_found(tmp_path, name, codec, share):
         probe(path)
 
 
+@pytest.mark.parametrize(("ending", "step"), [("ts", 188), ("m2ts", 192)])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_transport_stream_is_truncated_where_a_packet_is_cut(tmp_path, ending, step, codec):
+    path = write(tmp_path / f"a.{ending}", 60, 25, codec, options={"b": "1M"})
+    whole = path.read_bytes()
+    assert len(whole) % step == 0
+    assert probe(path).frames == 60
+    packets = len(whole) * 2 // 3 // step
+    for cut in (5, 100, step - 1):
+        path.write_bytes(whole[: packets * step + cut])
+        with pytest.raises(UnreadableVideo, match=rf"truncated: its last packet lacks {step - cut} bytes"):
+            probe(path)
+    for end in (b"", b"junk that is no packet"):
+        path.write_bytes(whole[: packets * step] + end)
+        assert 20 < probe(path).frames < 60
+    path.write_bytes(whole[7:])  # begun anywhere
+    assert probe(path).frames > 20
+
+
+def test_a_transport_stream_with_checks_behind_its_packets_is_whole(tmp_path):
+    path = write(tmp_path / "a.ts", 20, 25)
+    raw = path.read_bytes()
+    checked = b"".join(raw[at : at + 188] + bytes(16) for at in range(0, len(raw), 188))
+    path.write_bytes(checked)
+    assert probe(path).frames == 20
+    path.write_bytes(checked[:-50])
+    with pytest.raises(UnreadableVideo, match="truncated: its last packet lacks 50 bytes"):
+        probe(path)
+
+
 @pytest.mark.parametrize("name", ["edit_start_trim.mp4", "edit_end_trim.mp4", "edit_both_trim.mp4"])
 def test_what_was_cut_off_is_found_beside_an_edit_list(tmp_path, name):
     """The index is moved to the front, so that the file can be opened without its end."""

@@ -22,6 +22,12 @@ _PACKET_IS_FRAME = (_MOV, _MATROSKA, _GIF)
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
+# MPEG-TS: bytes from one sync byte to the next, and from one to the end of its packet. Cameras and discs put
+# a time before each packet, broadcasters a check behind it (ISO/IEC 13818-1; BDAV; ETSI EN 300 429).
+_TS, _SYNC = "mpegts", b"\x47"
+_TS_PACKETS = ((188, 188), (192, 188), (204, 204))
+_TS_TAIL = 1 << 16
+
 
 @dataclass(frozen=True)
 class Packet:
@@ -56,6 +62,8 @@ def walk(path: Path, container: "InputContainer", stream: "VideoStream") -> list
     Raises:
         UnreadableVideo: packets are missing, or all of them, or FFmpeg does not show them as the file says.
     """
+    if container.format.name == _TS and (missing := _missing_of_ts(path)):
+        raise UnreadableVideo(path, f"it is truncated: its last packet lacks {missing} bytes")
     if container.format.name not in _PACKET_IS_FRAME:
         return []
     if container.format.name == _MOV:
@@ -109,6 +117,23 @@ def _ends_as_gif(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 64))
         return file.read().rstrip(b"\0").endswith(b";")
+
+
+def _missing_of_ts(path: Path) -> int:
+    """Bytes that the last packet of an MPEG-TS file lacks; 0 where its end is no row of packets.
+
+    One that ends with a whole packet may lack frames too, and nothing in it says so: recordings end anywhere.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TS_TAIL))
+        tail = file.read()
+    for step, length in _TS_PACKETS:
+        for first in range(min(step, len(tail))):
+            heads = tail[first::step]
+            if len(heads) > 4 and heads == _SYNC * len(heads):
+                last = first + (len(heads) - 1) * step
+                return max(0, last + length - len(tail))
+    return 0
 
 
 def _segment_end(path: Path) -> int:
