@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class UnreadableClips:
         known: those it did without so far.
         clips: of the whole run.
         share: of them that may be unreadable; those of any one video may, if it is above 0.
-        of_a_video: clips of the video that has most.
+        of_a_video: tells the clips of the video that has most; asked where any clip is unreadable.
         writes: whether this process writes.
     """
 
@@ -54,12 +55,17 @@ class UnreadableClips:
         known: Iterable[Unreadable],
         clips: int,
         share: float,
-        of_a_video: int = 1,
+        of_a_video: Callable[[], int] = lambda: 1,
         writes: bool = True,
     ) -> None:
         self.file, self.clips, self.writes = file, clips, writes
-        self.allowed = max(math.ceil(share * clips), of_a_video) if share else 0
+        self._share, self._of_a_video = share, of_a_video
         self.known = {one.clip: one for one in known}
+
+    @cached_property
+    def allowed(self) -> int:
+        """How many may be unreadable."""
+        return max(math.ceil(self._share * self.clips), self._of_a_video()) if self._share else 0
 
     def add(self, met: Iterable[Unreadable]) -> list[Unreadable]:
         """Write some down; those that were not known, in the order of the batches.
@@ -96,7 +102,7 @@ class UnreadableClips:
     def require_few(self) -> None:
         """Raises InputError where more are unreadable than may be."""
         counted = [one for one in self.known.values() if not one.accepted]
-        if len(counted) <= self.allowed:
+        if not counted or len(counted) <= self.allowed:
             return
         told = "; ".join(f"{one.name}: {one.reason}" for one in counted[-TOLD:])
         more = f" and {len(counted) - TOLD} more, all in {self.file}" if len(counted) > TOLD else ""

@@ -144,7 +144,7 @@ def loader_of(session: Session, work: Work, loop: Loop, clips: RunClips) -> Batc
 def unreadable_of_run(session: Session, work: Work, clips: RunClips, writes: bool) -> UnreadableClips:
     """What the run does without, so far. Raises InputError where that is too much."""
     file, share = session.folder.unreadable, session.data.max_unreadable
-    most = max(clips_of_a_video(part) for part in parts_of(session.data.train))
+    most = partial(clips_of_a_video, session.data.train)
     found = UnreadableClips(file, clips.unreadable, sum(clips.counts), share, most, writes)
     numbers = clips.numbers(work.missing)
     missing = {numbers[clip]: why for clip, why in work.missing.items()}
@@ -157,8 +157,8 @@ def unreadable_of_run(session: Session, work: Work, clips: RunClips, writes: boo
 
 
 def clips_of_a_video(source: ClipSource) -> int:
-    """Clips that are lost with one video at most."""
-    return max(Counter(map(source.video, range(len(source)))).values())
+    """Clips that are lost with one video at most; all are gone through for it."""
+    return max(max(Counter(map(part.video, range(len(part)))).values()) for part in parts_of(source))
 
 
 def first_of(batches: Reader) -> ClipBatch:
