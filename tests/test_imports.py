@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Each package may import itself and what stands on lines above its own, never a neighbour on its line.
 LEVELS = (
     ("types",),
-    ("progress", "devices", "digests", "opencv", "draws", "yaml_file"),
+    ("progress", "devices", "digests", "first_few", "opencv", "draws", "yaml_file"),
     ("nn", "weights", "camera"),
     ("flow", "codecs", "text", "models", "data", "adapters", "world"),
     ("conditions",),

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
+from vdit.first_few import first_few
 from vdit.types import InputError
 from vdit.weights.source import Entry, WeightSource
 
@@ -89,7 +90,7 @@ def merged(base: WeightSource, updates: Mapping[str, Tensor], scale: float) -> W
     """
     layers = {name.removesuffix(A) + ".weight" for name in updates if name.endswith(A)}
     if lost := sorted(layers - base.entries().keys()):
-        raise InputError(f"the LoRA is for layers that {base.path} does not have: {', '.join(lost[:5])}")
+        raise InputError(f"the LoRA is for layers that {base.path} does not have: {first_few(lost)}")
     return _Merged(base, updates, layers, scale)
 
 

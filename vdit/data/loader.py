@@ -17,6 +17,7 @@ import torch
 from vdit.data.order import BatchOrder, Position
 from vdit.data.stack import LatentClip, stack
 from vdit.data.unreadable import Unreadable, UnreadableClip, read_clip
+from vdit.first_few import first_few
 from vdit.types import Clip, ClipBatch, InputError
 from vdit.weights.files import DiskError
 
@@ -216,7 +217,7 @@ class BatchLoader:
                 met.append(Unreadable(other, self._name_of(other), error.reason, position))
             if len(met) >= IN_A_ROW:
                 break
-        why = "; ".join(f"{one.name}: {one.reason}" for one in met[:5])
+        why = first_few([f"{one.name}: {one.reason}" for one in met], between="; ")
         raise InputError(
             f"nothing can stand in the place of {self._name_of(clip)}, which cannot be read: of those that "
             f"could, none is left, or {IN_A_ROW} cannot be read either. {why}"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vdit.first_few import first_few
+
 __all__ = ["Reasons", "SourceReport", "grouped", "listed", "number_of", "printable"]
 
 Reasons = tuple[tuple[str, str], ...]
@@ -109,8 +111,7 @@ def grouped(reasons: Iterable[tuple[str, str]], most: int = _LINES) -> Iterator[
 
 def listed(names: Sequence[str]) -> str:
     """The first few of some names, shortened for a person, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(_short(printable(name)) for name in names[:5]) + more
+    return first_few([_short(printable(name)) for name in names])
 
 
 def _short(name: str) -> str:

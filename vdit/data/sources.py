@@ -26,6 +26,7 @@ from vdit.data.given import read_reference
 from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, printable
 from vdit.data.transforms import ToUnitRange
+from vdit.first_few import first_few
 from vdit.types import Clip, ClipFormat, InputError
 
 __all__ = ["VideoSource"]
@@ -302,7 +303,7 @@ def _refuse_some_poses(offer: Offer, cut: ClipCut) -> None:
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(entries)} videos of {offer.described} have no poses "
-            f"({', '.join(missing[:5])}): give them to all, or to none"
+            f"({first_few(missing)}): give them to all, or to none"
         )
     if cut.random_crop:
         raise InputError("poses are of centred crops: leave out random_crop, or the poses")
@@ -313,6 +314,6 @@ def _refuse_missing_captions(offer: Offer, require: bool) -> None:
     if require and missing:
         raise InputError(
             f"{len(missing)} of the {len(offer.entries)} videos of {offer.described} have no caption "
-            f"({', '.join(missing[:5])}); write one for each, "
+            f"({first_few(missing)}); write one for each, "
             f"or set require_captions: false to use them with the empty caption"
         )

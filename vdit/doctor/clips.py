@@ -1,6 +1,6 @@
 """Whether the clips of a run are there and can be read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vdit.config import build_part
@@ -11,11 +11,15 @@ from vdit.data.sources import VideoSource
 from vdit.data.walk import HIDDEN
 from vdit.doctor.finding import Finding
 from vdit.doctor.launch import Launch
+from vdit.first_few import first_few
 from vdit.types import ClipSource, InputError
 
 __all__ = ["ClipsFound", "check_clips"]
 
 REMEDY = "mend what `data` names in the configuration, or bring the file to this machine"
+
+TOLD = 3
+"""Files that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +65,16 @@ def _checked(name: str, source: ClipSource) -> Iterator[Finding]:
 
 def _left_out(name: str, report: SourceReport) -> Iterator[Finding]:
     """What a source goes without: files that are not there, and others, which may be meant so."""
-    absent = [file for file, reason in report.skipped if reason == ABSENT]
-    others = [f"{file}: {reason}" for file, reason in report.skipped if reason != ABSENT]
-    unknown = [f"{file}: {reason}" for file, reason in report.not_understood if reason != HIDDEN]
+    absent = [printable(file) for file, reason in report.skipped if reason == ABSENT]
+    others = [printable(f"{file}: {reason}") for file, reason in report.skipped if reason != ABSENT]
+    unknown = [printable(f"{file}: {why}") for file, why in report.not_understood if why != HIDDEN]
     if absent:
-        yield Finding(name, "wrong", f"named and not there: {_some(absent, ', ')}", REMEDY)
+        yield Finding(name, "wrong", f"named and not there: {first_few(absent, TOLD)}", REMEDY)
     if others:
-        sentence = f"left out, because they give no clip: {_some(others, '; ')}"
+        sentence = f"left out, because they give no clip: {first_few(others, TOLD, '; ')}"
         yield Finding(name, "warning", sentence, "mend them, or take them out of the data")
     if unknown:
-        sentence = f"left out, because they are not understood: {_some(unknown, '; ')}"
+        sentence = f"left out, because they are not understood: {first_few(unknown, TOLD, '; ')}"
         yield Finding(
             name, "warning", sentence, "rename them, or leave them as they are if they are no clips"
         )
-
-
-def _some(texts: Sequence[str], between: str) -> str:
-    more = f"{between}and {len(texts) - 3} more" if len(texts) > 3 else ""
-    return between.join(map(printable, texts[:3])) + more

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vdit.first_few import first_few
 from vdit.types import InputError
 
 __all__ = ["Found", "find_release", "is_release", "read_table"]
@@ -55,7 +56,7 @@ def find_release(folder: Path) -> Found:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give that of a release")
     if cut := sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.suffix in CUT_SHORT):
-        raise InputError(f"{folder} holds downloads that did not end: {', '.join(cut[:5])}; fetch them again")
+        raise InputError(f"{folder} holds downloads that did not end: {first_few(cut)}; fetch them again")
     return _diffusers(folder) if (folder / "model_index.json").is_file() else _original(folder)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vdit.devices import available_device
+from vdit.first_few import first_few
 from vdit.text.encoder import CutPrompts, DType, TextEncoder, pad
 from vdit.text.quiet import quiet_transformers
 from vdit.text.source import ModelSource, locate
@@ -245,6 +246,6 @@ class PretrainedEncoder(TextEncoder):
         if wrong:
             raise InputError(
                 f'text encoder "{self.source.name}": {len(wrong)} weights are missing or have another shape '
-                f"({', '.join(wrong[:3])}); the files are of another model, or incomplete"
+                f"({first_few(wrong, most=3)}); the files are of another model, or incomplete"
             )
         return model

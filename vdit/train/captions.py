@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vdit.data.report import number_of, printable
+from vdit.first_few import first_few
 from vdit.text.encoder import TextEncoder
 from vdit.types import ClipSource, InputError
 
 __all__ = ["Captions", "captions_of", "read_captions", "refuse_no_captions"]
 
 _AT_ONCE = 10_000  # captions that are split into tokens
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,11 @@ class Captions:
             yield f"whether captions are cut cannot be told: {self.unknown}"
         if self.cut:
             clips = sum(one.clips for one in self.cut)
-            ends = "; ".join(_shortened(one) for one in self.cut[:_SHOWN])
-            more = f"; and {len(self.cut) - _SHOWN} more" if len(self.cut) > _SHOWN else ""
+            ends = first_few([_shortened(one) for one in self.cut], between="; ")
             yield (
                 f"{number_of(len(self.cut), 'caption')}, of {number_of(clips, 'clip')}, "
                 f"{'is' if len(self.cut) == 1 else 'are'} longer than the {self.limit} tokens (max_tokens) "
-                f"that the text encoder reads, and cut. Not read: {ends}{more}"
+                f"that the text encoder reads, and cut. Not read: {ends}"
             )
 
 

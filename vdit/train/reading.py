@@ -15,6 +15,7 @@ from typing import Any
 from vdit.data.loader import BatchLoader
 from vdit.data.order import Position
 from vdit.data.unreadable import Unreadable
+from vdit.first_few import first_few
 from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.types import ClipBatch, InputError
@@ -24,9 +25,6 @@ __all__ = ["Reader", "Unread", "UnreadableClips"]
 
 MET, FAILED = 1, 2
 """What a process says of its batch: a clip was replaced; there is none."""
-
-TOLD = 5
-"""Clips that a message names."""
 
 
 class Unread(Exception):
@@ -104,11 +102,11 @@ class UnreadableClips:
         counted = [one for one in self.known.values() if not one.accepted]
         if not counted or len(counted) <= self.allowed:
             return
-        told = "; ".join(f"{one.name}: {one.reason}" for one in counted[-TOLD:])
-        more = f" and {len(counted) - TOLD} more, all in {self.file}" if len(counted) > TOLD else ""
+        told = first_few([f"{one.name}: {one.reason}" for one in reversed(counted)], between="; ")
         raise InputError(
-            f"{len(counted)} of {self.clips} clips cannot be read ({told}{more}), and data.max_unreadable "
-            f"lets a run do without {self.allowed}. Mend the files, or give a higher --data.max_unreadable"
+            f"{len(counted)} of {self.clips} clips cannot be read ({told}), as {self.file} tells, and "
+            f"data.max_unreadable lets a run do without {self.allowed}. Mend the files, or give a higher "
+            "--data.max_unreadable"
         )
 
 

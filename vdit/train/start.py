@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vdit.adapters.lora import A
+from vdit.first_few import first_few
 from vdit.train.checkpoint import NAME, Checkpoint, Checkpoints
 from vdit.train.manifest import MANIFEST
 from vdit.train.run_folder import RunFolder
@@ -18,9 +19,6 @@ from vdit.weights.foreign import only_prefix
 from vdit.weights.source import WeightSource, open_weights
 
 __all__ = ["Start", "pinned_start", "run_of"]
-
-TOLD = 3
-"""Tensors that a message names."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,10 @@ class Start:
             )
         names = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
         if names:
-            told = "; ".join(
-                f"{name} is {_shape(theirs, name)} there and {_shape(own, name)} here"
-                for name in names[:TOLD]
-            )
+            differ = [
+                f"{name} is {_shape(theirs, name)} there and {_shape(own, name)} here" for name in names
+            ]
+            told = first_few(differ, most=3, between="; ")
             raise InputError(
                 f"the weights of {self.run.path} do not fit this configuration: {len(names)} tensors differ "
                 f"({told}): take the sizes of {self.run.config}"

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
+from vdit.first_few import first_few
 from vdit.types import InputError
 
 __all__ = ["LAYOUTS", "Form", "Key", "KeyMap", "Shapes", "keys", "layer"]
@@ -142,7 +143,9 @@ class KeyMap:
             if key.theirs in theirs and list(theirs[key.theirs]) != key.shape(ours)
         ]
         found = {"missing": missing, "unexpected": extra, "of another shape": shapes}
-        told = "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names)
+        told = "; ".join(
+            f"{len(names)} {what}: {first_few(names, _MOST_NAMES)}" for what, names in found.items() if names
+        )
         if told:
             raise InputError(f"{where} does not fit the {self.layout} layout of this model: {told}")
 
@@ -170,8 +173,3 @@ def layer(theirs: str, ours: str) -> list[Key]:
 
 def _prefixed(prefix: str, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return prefix + names if isinstance(names, str) else tuple(prefix + name for name in names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
