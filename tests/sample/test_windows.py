@@ -13,7 +13,7 @@ from vdit.conditions.caption import Caption
 from vdit.conditions.known import KnownFrames
 from vdit.denoiser import Denoiser
 from vdit.sample.sampler import Sampler, Sampling, Wish
-from vdit.sample.windows import Shot, Window, Windows, sample_windows, window_clips
+from vdit.sample.windows import Shot, Window, Windows, window_clips
 from vdit.types import Cameras, Given, InputError
 
 
@@ -22,6 +22,11 @@ def sampler(*conditions: Any) -> Sampler:
     codec = WanCodec(latent_channels=4, encoder_width=4, decoder_width=4).requires_grad_(False).eval()
     sampling = Sampling(frames=9, height=16, width=16, steps=2, guidance=1.0)
     return Sampler(Denoiser(backbone(), [Caption(Letters()), *conditions]), codec, sampling)
+
+
+def sampled(*arguments: Any, **more: Any) -> torch.Tensor:
+    """All clips of `window_clips`."""
+    return torch.stack(list(window_clips(*arguments, **more)))
 
 
 @pytest.fixture
@@ -65,14 +70,14 @@ def test_a_clip_is_cut_into_parts_that_overlap(windows: Windows, parts: list[Win
 def test_one_part_is_what_the_sampler_gives():
     made = sampler(KnownFrames({"prefix": 1.0}))
     alone = made.sample(["abc", "d"], [3, 4])
-    assert torch.equal(sample_windows(made, Windows(9), ["abc", "d"], [3, 4]), alone)
-    assert torch.equal(sample_windows(made, Windows(6), ["abc", "d"], [3, 4]), alone[:, :, :6])
+    assert torch.equal(sampled(made, Windows(9), ["abc", "d"], [3, 4]), alone)
+    assert torch.equal(sampled(made, Windows(6), ["abc", "d"], [3, 4]), alone[:, :, :6])
 
 
 def test_a_part_begins_with_the_end_of_the_one_before(asked: list[tuple[Any, ...]]):
     made = sampler(KnownFrames({"prefix": 1.0}))
     done: list[tuple[int, int]] = []
-    clip = sample_windows(made, Windows(13), ["abc"], [3], lambda *at: done.append(at))
+    clip = sampled(made, Windows(13), ["abc"], [3], lambda *at: done.append(at))
     assert clip.shape == (1, 3, 13, 16, 16)
     assert torch.equal(clip[:, :, :9], made.sample(["abc"], [3], lambda *at: None, Wish()))
     wish = asked[1][2]
@@ -80,7 +85,7 @@ def test_a_part_begins_with_the_end_of_the_one_before(asked: list[tuple[Any, ...
     assert wish.given.mask.tolist() == [[True] * 5 + [False] * 4]
     assert torch.equal(wish.given.pixels[:, :, :5], clip[:, :, 4:9])
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    other = sample_windows(made, Windows(13, noise=0.3), ["abc"], [3])
+    other = sampled(made, Windows(13, noise=0.3), ["abc"], [3])
     assert torch.equal(other[:, :, :9], clip[:, :, :9])
     assert not torch.equal(other[:, :, 9:], clip[:, :, 9:])
 
@@ -88,7 +93,7 @@ def test_a_part_begins_with_the_end_of_the_one_before(asked: list[tuple[Any, ...
 def test_shots_have_prompts_of_their_own_and_a_cut_begins_anew(asked: list[tuple[Any, ...]]):
     made = sampler(KnownFrames({"prefix": 1.0}))
     shots = {6: Shot("bb"), 10: Shot("c", cut=True)}
-    clip = sample_windows(made, Windows(14, shots=shots), ["abc"], [3])
+    clip = sampled(made, Windows(14, shots=shots), ["abc"], [3])
     assert [prompts for prompts, _, _ in asked] == [["abc"], ["bb"], ["c"]]
     assert asked[1][2].given.mask[0].sum() == 5
     assert asked[2][2].given is None
@@ -111,7 +116,7 @@ def test_what_stands_when_is_shown_to_the_part_it_falls_into(monkeypatch: pytest
     monkeypatch.setattr(Sampler, "check", lambda *_: None)  # this model follows no camera
     monkeypatch.setattr(Sampler, "latents", latents)
     monkeypatch.setattr(Sampler, "decoded", lambda self, latents: iter([torch.zeros(3, 9, 16, 16)]))
-    sample_windows(made, Windows(13), ["abc"], [3], wish=wish)
+    sampled(made, Windows(13), ["abc"], [3], wish=wish)
     first, second = wishes
     assert first.given.mask[0].nonzero()[:, 0].tolist() == [0, 6]
     assert second.given.mask[0].nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4, 8]
@@ -124,9 +129,9 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(
         InputError, match=r"a clip of 13 frames is sampled in parts .* and this model takes none"
     ):
-        sample_windows(sampler(), Windows(13), ["abc"], [3])
+        sampled(sampler(), Windows(13), ["abc"], [3])
     cuts = {9: Shot("b", cut=True)}
-    assert sample_windows(sampler(), Windows(13, shots=cuts), ["abc"], [3]).shape[2] == 13
+    assert sampled(sampler(), Windows(13, shots=cuts), ["abc"], [3]).shape[2] == 13
     with pytest.raises(InputError, match="--overlap 9 must be below 9"):
         Windows(30, overlap=9).of(9)
     for wrong in ({"length": 0}, {"length": 9, "overlap": 0}, {"length": 9, "noise": 1.0}):
@@ -139,9 +144,9 @@ def test_what_cannot_be_is_refused():
 def test_noise_on_what_a_clip_goes_on_from_reaches_its_first_part(asked: list[tuple[Any, ...]]):
     made = sampler(KnownFrames({"prefix": 1.0}))
     given = Given(torch.zeros(1, 3, 9, 16, 16), torch.arange(9)[None] < 5, noise=0.3)
-    noisy = sample_windows(made, Windows(9), ["abc"], [3], wish=Wish(given))
+    noisy = sampled(made, Windows(9), ["abc"], [3], wish=Wish(given))
     assert asked[0][2].given.noise == 0.3
-    clean = sample_windows(made, Windows(9), ["abc"], [3], wish=Wish(Given(given.pixels, given.mask)))
+    clean = sampled(made, Windows(9), ["abc"], [3], wish=Wish(Given(given.pixels, given.mask)))
     assert not torch.equal(noisy, clean)
 
 
@@ -150,20 +155,20 @@ def test_every_part_is_checked_before_the_first_is_sampled(asked: list[tuple[Any
     made = sampler(KnownFrames(places))
     given = Given(torch.zeros(1, 3, 13, 16, 16), torch.arange(13)[None] == 12)  # the second part's last frame
     with pytest.raises(InputError, match=r"that from frame 4 on begins with .*, and got frames \[0, 1, 2"):
-        sample_windows(made, Windows(13), ["abc"], [3], wish=Wish(given))
+        sampled(made, Windows(13), ["abc"], [3], wish=Wish(given))
     assert not asked
     tight = Sampler(made.denoiser, made.codec, replace(made.sampling, memory=1e-9))
     with pytest.raises(InputError, match="GiB are too little for this codec"):
-        sample_windows(tight, Windows(9), ["abc"], [3])
+        sampled(tight, Windows(9), ["abc"], [3])
     assert not asked
 
 
 def test_a_model_that_takes_a_first_frame_goes_on_from_one(asked: list[tuple[Any, ...]]):
     made = sampler(KnownFrames({"first": 1.0}))
     with pytest.raises(InputError, match=r"frames \[0, 1, 2, 3, 4\]; ask for 9 .*, or for an --overlap of 1"):
-        sample_windows(made, Windows(13), ["abc"], [3])
+        sampled(made, Windows(13), ["abc"], [3])
     assert not asked
-    assert sample_windows(made, Windows(13, overlap=1), ["abc"], [3]).shape[2] == 13
+    assert sampled(made, Windows(13, overlap=1), ["abc"], [3]).shape[2] == 13
 
 
 def test_a_clip_is_there_before_the_next_is_decoded(monkeypatch: pytest.MonkeyPatch):

@@ -147,7 +147,7 @@ def _scored(
     from vdit.progress import StageBars
     from vdit.sample.sheet import SHEET_CLIPS, contact_sheet
     from vdit.sample.video_file import write_video
-    from vdit.sample.windows import Windows, sample_windows
+    from vdit.sample.windows import Windows, window_clips
 
     (out / "clips").mkdir(parents=True, exist_ok=True)
     for old in (out / "clips").glob("held_out_*.mp4"):
@@ -176,7 +176,7 @@ def _scored(
 
     def sample(prompts: Sequence[str], seeds: Sequence[int], progress: "Progress") -> "Tensor":
         wish = asked.wish([seed - options.seed for seed in seeds])
-        return sample_windows(sampler, windows, prompts, seeds, progress, wish)
+        return torch.stack(list(window_clips(sampler, windows, prompts, seeds, progress, wish)))
 
     with StageBars(console) as bars:
         score = score_world(source, sample, reconstruct, options.seed, options.batch, keep, bars.show)

@@ -12,7 +12,7 @@ from vdit.flow.solver import Progress
 from vdit.sample.sampler import NOTHING, Sampler, Wish
 from vdit.types import Cameras, Given, InputError, Repaint, on_tensors
 
-__all__ = ["Shot", "Window", "Windows", "check_windows", "sample_windows", "window_clips"]
+__all__ = ["Shot", "Window", "Windows", "check_windows", "window_clips"]
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,15 @@ class Windows:
         return found
 
 
-def sample_windows(
+def window_clips(
     sampler: Sampler,
     windows: Windows,
     prompts: Sequence[str],
     seeds: Sequence[int],
     progress: Progress = lambda done, total: None,
     wish: Wish = NOTHING,
-) -> Float[Tensor, "b 3 t h w"]:
-    """Pixels in [-1, 1] of clips of any length.
+) -> Iterator[Float[Tensor, "3 t h w"]]:
+    """Pixels in [-1, 1] of clips of any length, one by one: each can be written before the next is decoded.
 
     Args:
         sampler: of the model; its clips are the windows.
@@ -118,18 +118,6 @@ def sample_windows(
     Raises:
         InputError: as `Sampler.sample`; windows after the first need a model that takes given frames.
     """
-    return torch.stack(list(window_clips(sampler, windows, prompts, seeds, progress, wish)))
-
-
-def window_clips(
-    sampler: Sampler,
-    windows: Windows,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    progress: Progress = lambda done, total: None,
-    wish: Wish = NOTHING,
-) -> Iterator[Float[Tensor, "3 t h w"]]:
-    """`sample_windows`, one clip after the other: each can be written before the next is decoded."""
     check_windows(sampler, windows, wish)
     frames, parts = sampler.sampling.frames, windows.of(sampler.sampling.frames)
     pixels = torch.zeros(len(prompts), 3, 0, sampler.sampling.height, sampler.sampling.width)
