@@ -1,5 +1,6 @@
 """A source in pieces: every clip once, whoever encodes it, and nothing lost of what is whole."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Barrier, Thread
@@ -9,7 +10,8 @@ import torch
 
 from vdit.data.decode import UnreadableVideo
 from vdit.data.latents import LatentCache
-from vdit.data.pieces import PIECE_VALUES, JoinedLatents, Piece, compute_apart, pieces_of
+from vdit.data.pieces import PIECE_VALUES, JoinedLatents, compute_apart, pieces_of
+from vdit.data.subset import Subset
 from vdit.data.unreadable import UnreadableClip
 from vdit.types import Clip, ClipBatch
 
@@ -133,7 +135,12 @@ def test_a_piece_of_another_source_is_another():
     class Other(Noise):
         fingerprint = "other"
 
-    assert Piece(Noise(), 0, 3).fingerprint != Piece(Other(), 0, 3).fingerprint
+    assert Subset(Noise(), range(3)).fingerprint != Subset(Other(), range(3)).fingerprint
+
+
+def test_a_piece_is_kept_under_the_name_that_caches_have():
+    name = hashlib.sha256(b"noise 3 6").hexdigest()
+    assert pieces_of(Noise(), 3 * VALUES)[1].fingerprint == name
 
 
 @pytest.mark.parametrize("bad", [[4], [0, 5], [3, 4, 5, 10]])

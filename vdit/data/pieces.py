@@ -1,59 +1,20 @@
 """A large source in pieces, each encoded by one of the processes and kept in a file of its own."""
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
 from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, LatentSource
 from vdit.data.stack import LatentClip
+from vdit.data.subset import Subset
 from vdit.data.unreadable import first_readable
-from vdit.types import Clip, ClipFormat, ClipSource
+from vdit.types import ClipSource
 
-__all__ = ["JoinedLatents", "Piece", "compute_apart", "pieces_of"]
+__all__ = ["JoinedLatents", "compute_apart", "pieces_of"]
 
 PIECE_VALUES = 2**31
 """Of pixels in a piece: what is lost when a process is killed, and what the slowest has to do more."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some clips of a source, one behind the other, as a source.
-
-    Attributes:
-        source: the whole.
-        start: the first clip.
-        stop: the one behind the last.
-    """
-
-    source: ClipSource
-    start: int
-    stop: int
-
-    @property
-    def fingerprint(self) -> str:
-        said = f"{self.source.fingerprint} {self.start} {self.stop}"
-        return hashlib.sha256(said.encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, index: int) -> Clip:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.source[self.start + index]
-
-    def caption(self, index: int) -> str:
-        """The caption of clip `index`."""
-        return self.source.caption(self.start + index)
-
-    def format(self, index: int) -> ClipFormat:
-        return self.source.format(self.start + index)
-
-    def video(self, index: int) -> str:
-        return self.source.video(self.start + index)
 
 
 def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource]:
@@ -66,7 +27,7 @@ def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource
     clips = max(1, values // first_readable(source).pixels.numel())
     if len(source) <= clips:
         return [source]
-    return [Piece(source, at, min(at + clips, len(source))) for at in range(0, len(source), clips)]
+    return [Subset(source, range(at, min(at + clips, len(source)))) for at in range(0, len(source), clips)]
 
 
 class JoinedLatents:

@@ -1,45 +1,14 @@
 """Clips to learn from and clips to measure on, out of one source: no video stands on both sides."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from vdit.data.mixture import Mixture, Part, parts_of, usual_part
 from vdit.data.sources import VideoSource
-from vdit.types import Clip, ClipFormat, ClipSource, InputError
+from vdit.data.subset import Subset
+from vdit.types import ClipSource, InputError
 
-__all__ = ["Subset", "split_source"]
-
-
-class Subset:
-    """Some clips of a source.
-
-    Args:
-        source: the whole.
-        indices: of its clips, in their order here.
-    """
-
-    def __init__(self, source: ClipSource, indices: Sequence[int]) -> None:
-        self.source, self.indices = source, tuple(indices)
-
-    @property
-    def fingerprint(self) -> str:
-        said = f"{self.source.fingerprint} {self.indices}"
-        return hashlib.sha256(said.encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Clip:
-        return self.source[self.indices[index]]
-
-    def caption(self, index: int) -> str:
-        return self.source.caption(self.indices[index])
-
-    def format(self, index: int) -> ClipFormat:
-        return self.source.format(self.indices[index])
-
-    def video(self, index: int) -> str:
-        return self.source.video(self.indices[index])
+__all__ = ["split_source"]
 
 
 def split_source(source: ClipSource, share: float) -> tuple[ClipSource, ClipSource]:
