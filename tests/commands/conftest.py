@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from run_files import world, write_run
 
 from vdit.commands.train import main as train
 
@@ -22,19 +22,10 @@ class TinyRuns:
     video_config: Path
 
 
-def _world(clips: int, **more: Any) -> dict[str, Any]:
-    size = {"clips": clips, "frames": 5, "height": 32, "width": 32}
-    level = {"class_path": "vdit.world.flat.Flat"}
-    return {"class_path": "vdit.world.source.WorldSource", "init_args": {"level": level, **size, **more}}
-
-
 def _config(folder: Path, name: str, task: dict[str, Any]) -> Path:
-    data = {"train": _world(16), "held_out": _world(4, seed=1, held_out=True)}
+    data = {"train": world(16, 5, 32, 32), "held_out": world(4, 5, 32, 32, seed=1, held_out=True)}
     loop = {"steps": 2, "batch": 4, "save_every": 1}
-    values = {"out": str(folder / name), "task": task, "data": data, "loop": loop}
-    file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({**values, "parallel": {"accelerator": "cpu"}}))
-    return file
+    return write_run(folder / f"{name}.yaml", task, data, folder / name, loop=loop)
 
 
 @pytest.fixture(scope="session")

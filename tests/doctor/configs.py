@@ -3,15 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
+from run_files import world, write_run
 
-__all__ = ["codec_task", "videos", "world", "write_config"]
-
-
-def world(clips: int = 4, **more: Any) -> dict[str, Any]:
-    size = {"clips": clips, "frames": 5, "height": 32, "width": 32}
-    level = {"class_path": "vdit.world.flat.Flat"}
-    return {"class_path": "vdit.world.source.WorldSource", "init_args": {"level": level, **size, **more}}
+__all__ = ["codec_task", "videos", "write_config"]
 
 
 def videos(listing: Path) -> dict[str, Any]:
@@ -27,13 +21,10 @@ def codec_task(width: int = 8) -> dict[str, Any]:
 
 def write_config(folder: Path, data: dict[str, Any] | None = None, **more: Any) -> Path:
     """A configuration of a codec's run into `folder/run`, with other values in place of its own."""
-    values = {
-        "out": str(folder / "run"),
+    values: dict[str, Any] = {
         "task": codec_task(),
-        "data": {"train": data or world(), "held_out": world(2, seed=1)},
+        "data": {"train": data or world(4, 5, 32, 32), "held_out": world(2, 5, 32, 32, seed=1)},
+        "out": folder / "run",
         "loop": {"steps": 4, "batch": 2, "save_every": 2, "keep": 1},
-        "parallel": {"accelerator": "cpu"},
     }
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(values | more))
-    return file
+    return write_run(folder / "config.yaml", **(values | more))

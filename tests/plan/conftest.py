@@ -2,7 +2,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import yaml
+from run_files import world, write_run
 
 from vdit.commands.train import main as train
 
@@ -21,24 +21,15 @@ def shipped_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path) -> Path:
     """The configuration of a codec that has been trained for two steps."""
-    world = {
-        "clips": 8,
-        "frames": 5,
-        "height": 32,
-        "width": 32,
-        "level": {"class_path": "vdit.world.flat.Flat"},
-    }
-    source = {"class_path": "vdit.world.source.WorldSource", "init_args": world}
+    source = world(8, 5, 32, 32)
     sizes = {"widths": [16, 32, 32], "encoder_blocks": [0, 0, 1], "decoder_blocks": [1, 0, 0]}
     codec = {"class_path": "vdit.codecs.native.codec.NativeCodec", "init_args": sizes}
-    values = {
-        "out": str(tmp_path / "out"),
-        "task": {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": codec}},
-        "data": {"train": source, "held_out": source},
-        "loop": {"steps": 2, "batch": 4},
-        "parallel": {"accelerator": "cpu"},
-    }
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(values))
+    file = write_run(
+        tmp_path / "run.yaml",
+        {"class_path": "vdit.train.codec_task.CodecTask", "init_args": {"codec": codec}},
+        {"train": source, "held_out": source},
+        tmp_path / "out",
+        loop={"steps": 2, "batch": 4},
+    )
     assert train(["--config", str(file)]) == 0
     return file

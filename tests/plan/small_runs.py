@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
+from run_files import world, write_run
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -41,14 +41,7 @@ def small_run(folder: Path, family: str, *options: str, **task: Any) -> Parsed:
         "class_path": f"vdit.models.{name}",
         "init_args": {"latent_channels": 32, "text_width": 8, **sizes},
     }
-    world = {
-        "clips": 8,
-        "frames": 9,
-        "height": 160,
-        "width": 160,
-        "level": {"class_path": "vdit.world.flat.Flat"},
-    }
-    source = {"class_path": "vdit.world.source.WorldSource", "init_args": world}
+    source = world(8, 9, 160, 160)
     arguments = {
         "backbone": backbone,
         "codec": str(folder / "absent"),
@@ -56,15 +49,13 @@ def small_run(folder: Path, family: str, *options: str, **task: Any) -> Parsed:
         "cache": str(folder / "cache"),
         **task,
     }
-    values = {
-        "out": str(folder / "out"),
-        "task": {"class_path": "vdit.train.flow_task.FlowTask", "init_args": arguments},
-        "data": {"train": source, "held_out": source},
-        "loop": {"steps": 10, "batch": 2},
-        "parallel": {"accelerator": "cpu"},
-    }
-    file = folder / "run.yaml"
-    file.write_text(yaml.safe_dump(values))
+    file = write_run(
+        folder / "run.yaml",
+        {"class_path": "vdit.train.flow_task.FlowTask", "init_args": arguments},
+        {"train": source, "held_out": source},
+        folder / "out",
+        loop={"steps": 10, "batch": 2},
+    )
     return parse_run(["--config", str(file), *options], "")
 
 
