@@ -95,6 +95,7 @@ def _train(
 ) -> int:
     from rich.console import Console
 
+    from vdit.train.claim import Command
     from vdit.train.finite import NonFinite
     from vdit.train.run import train
     from vdit.train.run_folder import RunFolder
@@ -118,7 +119,8 @@ def _train(
             clips = max(1, run.loop.batch // engine.mesh.data_world)
             steps, seed = run.loop.steps, run.seed
             session = Session(engine, folder, console, run.data, run.pace, steps, seed, clips, began)
-            stopped = train(session, run.task, run.loop, run.optim, parsed.text, before, dry, accept)
+            command = Command(parsed.text, before, accept, dry)
+            stopped = train(session, run.task, run.loop, run.optim, command)
             engine.barrier()
         return engine.leave(3) if stopped else 0
     except NonFinite as error:

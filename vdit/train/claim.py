@@ -17,13 +17,30 @@ from vdit.train.task import Data, Session, Task
 from vdit.types import InputError
 from vdit.weights.files import DiskError
 
-__all__ = ["Claimed", "agreed", "claim"]
+__all__ = ["Claimed", "Command", "agreed", "claim"]
 
 EARLIER = (
     "note: the run has no record of its clips, as those of earlier versions, which read videos 1 to 2 levels "
     "darker, and HDR, interlaced frames and pixels that are not square otherwise: from here on as now"
 )
 """Said of a run that goes on without a record."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command asks of the folder of a run.
+
+    Attributes:
+        config: the resolved configuration.
+        recorded: the one that the folder has, as it is told today; None of a new run.
+        accept: whether clips that have changed will do.
+        dry: whether the folder stays as it is, and free for others.
+    """
+
+    config: str
+    recorded: str | None = None
+    accept: bool = False
+    dry: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,14 +57,7 @@ class Claimed:
 
 
 def claim(
-    session: Session,
-    task: Task,
-    checkpoints: Checkpoints,
-    config: str,
-    recorded: str | None,
-    accept: bool,
-    dry: bool,
-    held: ExitStack,
+    session: Session, task: Task, checkpoints: Checkpoints, command: Command, held: ExitStack
 ) -> Claimed:
     """Make the folder this run's alone, until `held` is closed; the first process does, all are told.
 
@@ -55,10 +65,7 @@ def claim(
         session: of this process.
         task: what is trained.
         checkpoints: of the run. The first process chooses one: a shared disk may show others an older state.
-        config: the resolved configuration.
-        recorded: the one that the folder has, as it is told today.
-        accept: whether clips that have changed will do.
-        dry: whether the folder stays as it is, and free for others.
+        command: what is asked of the folder.
         held: what the run gives back at its end.
 
     Raises:
@@ -67,7 +74,7 @@ def claim(
         DiskError: the disk failed for a reason that may pass.
     """
     engine = session.engine
-    text = agreed(engine, lambda: _claim(session, task, checkpoints, config, recorded, accept, dry, held))
+    text = agreed(engine, lambda: _claim(session, task, checkpoints, command, held))
     prints = engine.gathered([session.data.train.fingerprint])
     if other := [rank for rank, said in enumerate(prints) if said != prints[0]]:
         raise InputError(
@@ -97,18 +104,10 @@ def _has_no_files(data: Data) -> bool:
     return not any(isinstance(part, VideoSource) for part in parts)
 
 
-def _claim(
-    session: Session,
-    task: Task,
-    checkpoints: Checkpoints,
-    config: str,
-    recorded: str | None,
-    accept: bool,
-    dry: bool,
-    held: ExitStack,
-) -> str:
+def _claim(session: Session, task: Task, checkpoints: Checkpoints, command: Command, held: ExitStack) -> str:
+    config, recorded, accept = command.config, command.recorded, command.accept
     folder, data = session.folder, session.data
-    if not dry:
+    if not command.dry:
         folder.check(config, recorded, accept)
         held.enter_context(locked(folder.path))
     if (latest := checkpoints.latest()) is not None:  # asked while nobody else can add one
@@ -120,7 +119,7 @@ def _claim(
         session.console.print(f"changed: {line}", markup=False, soft_wrap=True)
     if recorded is not None and not found.clips.known and not _has_no_files(data):
         session.console.print(EARLIER, markup=False, soft_wrap=True)
-    if not dry:
+    if not command.dry:
         folder.claim(config, recorded, accept)
         if found.record is not None:
             record.write(found.record)

@@ -16,7 +16,7 @@ from vdit.parallel.agreement import Agreement
 from vdit.parallel.engine import Engine
 from vdit.parallel.weights import Weights
 from vdit.train.checkpoint import Checkpoints
-from vdit.train.claim import Claimed, agreed, claim
+from vdit.train.claim import Claimed, Command, agreed, claim
 from vdit.train.ema import EMA
 from vdit.train.hooks.health import Health
 from vdit.train.hooks.hook import Hook
@@ -42,21 +42,11 @@ BEFORE_TIMEOUT = 0.8
 wait for it shall be there when it says so, and save with it."""
 
 
-def train(
-    session: Session,
-    task: Task,
-    loop: Loop,
-    optim: Optim,
-    config: str,
-    recorded: str | None = None,
-    dry: bool = False,
-    accept: bool = False,
-) -> str | None:
+def train(session: Session, task: Task, loop: Loop, optim: Optim, command: Command) -> str | None:
     """Train a task from its last checkpoint or from the start.
 
     What cannot be trained is refused before anything is written, encoded or trained. A `dry` run stops before
-    the first step, with a first batch read and the folder as it was. `config` says all of the run, for its
-    folder; `recorded` is what the folder says already. With `accept`, a run goes on with changed clips.
+    the first step, with a first batch read and the folder as it was.
 
     Returns:
         The name of the signal that ended it early, or None when all steps are done.
@@ -73,9 +63,9 @@ def train(
     order_of(session.data.train, session.seed, loop.batch, world=engine.mesh.data_world)  # refuses a batch
     with ExitStack() as held:
         checkpoints = checkpoints_of(session.folder, engine, loop)
-        claimed = claim(session, task, checkpoints, config, recorded, accept, dry, held)
-        before = loop.steps if recorded is None else steps_of(recorded)
-        return carry_out(session, task, loop, optim, optimizer, checkpoints, claimed, dry, before)
+        claimed = claim(session, task, checkpoints, command, held)
+        before = loop.steps if command.recorded is None else steps_of(command.recorded)
+        return carry_out(session, task, loop, optim, optimizer, checkpoints, claimed, command.dry, before)
 
 
 def carry_out(
