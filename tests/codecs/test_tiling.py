@@ -1,6 +1,7 @@
 """Pieces that fit memory: exact in time, near in space, and refused where nothing fits."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -119,8 +120,11 @@ def test_fewer_frames_come_before_tiles_and_tiles_before_a_refusal():
     assert plan(1.01 * need(codec, 1, 40, 60)) == Pieces(1, 40, 60)
     assert plan(0.99 * need(codec, 1, 40, 60)) == Pieces(1, 40, 30)
     assert plan(0.99 * need(codec, 1, 40, 30)) == Pieces(1, 20, 30)
-    with pytest.raises(InputError, match="too little for this codec: its smallest piece needs"):
+    with pytest.raises(InputError, match="too little for this codec: its smallest piece needs") as refusal:
         plan(1e-6)
+    told = re.search(r"needs (\S+); raise sampling.memory", str(refusal.value))
+    assert told
+    assert plan(float(told[1])).frames == 1
     gathered = imported("hunyuan_vae")
     pieces = plan_pieces(gathered, size, 1, 4, 0.3 * 4 * gathered.working_values(29, 320, 480), 4)
     assert pieces.frames == 8

@@ -9,6 +9,7 @@ import torch
 from vdit.data import unreadable
 from vdit.data.cut import ClipCut
 from vdit.data.folder import FolderSource
+from vdit.data.media import UnreadableVideo
 from vdit.data.unreadable import UnreadableClip, first_readable, read_clip, readable
 from vdit.sample.video_file import write_video
 from vdit.types import InputError
@@ -49,6 +50,22 @@ def test_a_file_that_became_a_folder_or_text_is_the_clip_s(source: FolderSource,
     with pytest.raises(UnreadableClip, match="Is a directory"):
         read_clip(source, 1, "clip b")
     assert first_readable(source).id == "c.mp4@0"
+    (tmp_path / "c.mp4").write_text("no video")
+    with pytest.raises(InputError, match=r"none of 3 clips can be read, .*a\.mp4: FFmpeg cannot read it"):
+        first_readable(source)
+
+
+def test_a_long_video_that_is_damaged_leaves_others_to_be_found():
+    class Windows:
+        def __len__(self) -> int:
+            return 90
+
+        def __getitem__(self, index: int) -> int:
+            if index < 60:
+                raise UnreadableVideo("long.mp4", "it is damaged")
+            return index
+
+    assert first_readable(Windows()) >= 60
 
 
 @pytest.mark.skipif(not FAILING.exists(), reason="needs a file that fails when it is read")
@@ -83,5 +100,5 @@ def test_what_a_source_of_one_s_own_raises_is_the_clip_s_but_for_want_of_memory(
         read_clip(Own(KeyError("frames")), 1, "clip 1")
     with pytest.raises(MemoryError):
         read_clip(Own(MemoryError()), 1, "clip 1")
-    with pytest.raises(InputError, match="the first clips cannot be read: clip 0: no"):
+    with pytest.raises(InputError, match=r"none of 20 clips can be read, .*: clip 0: no"):
         first_readable(Own(InputError("no")))

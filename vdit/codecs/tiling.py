@@ -73,9 +73,16 @@ def plan_pieces(
         else:
             least = need(frames, rows, columns) / 2**30
             raise InputError(
-                f"{limit / 2**30:.2g} GiB are too little for this codec: its smallest piece needs {least:.2g}"
+                f"{limit / 2**30:.2g} GiB are too little for this codec: its smallest piece needs "
+                f"{_rounded_up(least)}; raise sampling.memory, which is --memory for sample.py"
             )
     return Pieces(frames, rows, columns)
+
+
+def _rounded_up(gib: float) -> str:
+    """Two digits that are enough."""
+    step = 10.0 ** (math.floor(math.log10(gib)) - 1)
+    return f"{math.ceil(gib / step) * step:.2g}"
 
 
 class TiledCodec:

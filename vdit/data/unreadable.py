@@ -4,6 +4,7 @@ What a file or a decoder says against a clip is the clip's: a run goes on withou
 may not say so a minute later is no clip's: it is asked again a few times, and then the run leaves.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ PAUSES = (0.5, 2.0, 8.0)
 """Seconds before a clip is asked for again that a disk did not give."""
 
 BUFFER = 2**20
+
+TRIED = 20
+"""Clips that are tried where any one will do."""
 
 Item = TypeVar("Item", covariant=True)
 
@@ -97,19 +101,24 @@ def readable(items: Items[Item], numbers: Sequence[int]) -> Iterator[Item]:
 
 
 def first_readable(items: Items[Item]) -> Item:
-    """The first clip that can be read.
+    """The first clip that can be read, of some that are spread over all: a damaged video may give many.
 
     Raises:
-        InputError: none of the first clips can be; the message says why the first one cannot.
+        InputError: none of them can be; the message says why the first one cannot.
         DiskError: as `read_clip`.
     """
-    refused: UnreadableClip | None = None
-    for number in range(min(len(items), 20)):
+    refused: list[UnreadableClip] = []
+    for number in range(0, len(items), math.ceil(len(items) / TRIED) or 1):
         try:
             return read_clip(items, number, f"clip {number}")
         except UnreadableClip as error:
-            refused = refused or error
-    raise InputError(f"the first clips cannot be read: {refused}")
+            refused.append(error)
+    first = refused[0].__cause__ if refused else None
+    told = first if isinstance(first, UnreadableVideo) else next(iter(refused), "there are none")
+    raise InputError(
+        f"none of {len(refused)} clips can be read, from all over the data: {told}. Mend the files, or give "
+        "others"
+    )
 
 
 def _reason(error: Exception, said: OSError | None) -> str:
