@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from likeness import alike, parallel
+from likeness import alike, losses, parallel
 
 from vdit.commands.train import main as train
 from vdit.weights.files import read_tensors
@@ -29,6 +29,20 @@ def test_every_way_trains_as_one_process_does(flow_run, flow_config, begin, fini
     run = tmp_path / "run"
     finish(begin(flow_config, run, *parallel(WAYS[way])))
     alike(run, flow_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [[], ["--task.init_args.adapter.rank", "2"]], ids=["all", "a LoRA"])
+def test_two_processes_begin_with_another_run_as_one_does(
+    flow_run, flow_config, begin, finish, tmp_path: Path, adapter: list[str]
+):
+    options = ["--task.init_args.start_from", str(flow_run), "--optim.muon", "null", *adapter]
+    for name, more in (("one", []), ("two", ["--parallel.devices", "2"])):
+        said = finish(begin(flow_config, tmp_path / name, *options, *more))
+        assert "beginning with step 40 of" in " ".join(said.split())
+    alike(tmp_path / "two", tmp_path / "one")
+    first = losses(flow_run)[0]
+    assert losses(tmp_path / "one")[0] < first  # it goes on from what was learnt
 
 
 ZERO = {
