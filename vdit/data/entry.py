@@ -1,7 +1,7 @@
 """What a folder or a list offers, before any video is opened."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ class Entry:
         counted: names of the files, or of the row, that this entry is made of, its video's first; other
             entries may share those that follow.
         unusable: why it is left out before it is opened; "" where it is not.
+        columns: what a list says of it besides, by the names of its columns.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Entry:
     poses: Path | None = None
     counted: tuple[str, ...] = ()
     unusable: str = ""
+    columns: Mapping[str, object] = field(default_factory=dict)
 
     def beside(self) -> list[Path]:
         """What else there is to read."""
@@ -47,7 +49,7 @@ class Offer:
     """All that was found: `seen` is what the entries are made of, `skipped` and `not_understood` together.
 
     Attributes:
-        described: what holds it, for messages: "the folder /data/cats".
+        place: the folder, or the file of the list.
         of: what is counted, see `SourceReport`.
         seen: how many of them there are.
         entries: the videos.
@@ -56,13 +58,18 @@ class Offer:
         remarks: (name, what) of what is used, but not all of it.
     """
 
-    described: str
+    place: Path
     of: Literal["files", "rows"]
     seen: int
     entries: tuple[Entry, ...]
     skipped: Reasons = ()
     not_understood: Reasons = ()
     remarks: Reasons = ()
+
+    @property
+    def described(self) -> str:
+        """What holds it, for messages: "the folder /data/cats"."""
+        return f"the {'folder' if self.of == 'files' else 'list'} {self.place}"
 
 
 def none_usable(offer: Offer, bad: Sequence[tuple[Entry, str]]) -> str:

@@ -1,64 +1,25 @@
 """One video of a source: opened, and refused with the reason where no clip can be cut out of it."""
 
-import hashlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from vdit.camera.pose_file import read_poses
 from vdit.data.cut import ClipCut
-from vdit.data.decode import (
-    IMAGE_ENDINGS,
-    Decoder,
-    FrameTable,
-    UnreadableVideo,
-    VideoInfo,
-    open_video,
-    scan,
-)
+from vdit.data.decode import IMAGE_ENDINGS, FrameTable, UnreadableVideo, VideoInfo
 from vdit.data.entry import Entry
 from vdit.data.given import read_reference
 from vdit.data.report import number_of
+from vdit.data.scanned import Content, Scanned
 from vdit.data.transforms import ResampleFps
-from vdit.digests import blocks
 from vdit.types import Cameras, InputError
 
-__all__ = ["Content", "UsableVideo", "examine"]
+__all__ = ["UsableVideo", "examine"]
 
 # A file may be a little slower than the asked rate (23.976 for 24); below this, frames would visibly repeat.
 _SLOWEST = 0.9
 
-_MEGABYTE = 1 << 20
-_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
-
-
-class Content(NamedTuple):
-    """What a file holds: digests of 3 MiB of it at most, for reading all files would take hours.
-
-    A change that keeps the size and lies between the blocks is not seen.
-
-    Attributes:
-        ends: of its size, its first and its last megabyte. It alone decides what is held out.
-        inside: of 16 blocks of 64 KiB evenly spread between these; "" where nothing lies there.
-    """
-
-    ends: str
-    inside: str
-
-    @classmethod
-    def of(cls, path: Path) -> "Content":
-        """That of a file. Raises OSError."""
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            ends = hashlib.sha256(size.to_bytes(8, "big") + file.read(_MEGABYTE))
-            file.seek(max(size - _MEGABYTE, 0))
-            ends.update(file.read(_MEGABYTE))
-            between = b"".join(blocks(file, _MEGABYTE, size - _MEGABYTE, _BLOCKS, _BLOCK_BYTES))
-        return cls(ends.hexdigest(), hashlib.sha256(between).hexdigest() if between else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +41,9 @@ class UsableVideo:
     cameras: Cameras | None
 
 
-def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> UsableVideo:
+def examine(entry: Entry, scanned: Scanned, cut: ClipCut) -> UsableVideo:
     """Everything known of a usable video. Raises `UnreadableVideo` with the reason where it is not."""
-    path = entry.path
-    if entry.unusable:
-        raise UnreadableVideo(path, entry.unusable)
-    table = scan(path, decoder)
+    path, table = entry.path, scanned.frames()
     info = table.info
     if cut.fps is not None and info.frames > 1 and info.fps < _SLOWEST * cut.fps:
         raise UnreadableVideo(path, f"its {float(info.fps):g} fps are too few for clips of {cut.fps:g} fps")
@@ -94,16 +52,12 @@ def examine(entry: Entry, cut: ClipCut, decoder: Decoder, verify: bool) -> Usabl
         raise UnreadableVideo(
             path, f"too short: {_held(path, table, len(ticks), cut)}, and a clip needs {cut.frames}"
         )
-    if verify:
-        reader = open_video(path, decoder, table)
-        for start in range(0, info.frames, 32):  # a few at a time: a long video would fill the memory
-            reader.read(start, min(32, info.frames - start))
     for reference in entry.references:
         try:
             read_reference(reference, cut.height, cut.width)  # skips now what would fail in a training
         except InputError as error:
             raise UnreadableVideo(path, f"its reference {error}") from error
-    return UsableVideo(entry, table, ticks, Content.of(path), _cameras(entry, table.info, cut))
+    return UsableVideo(entry, table, ticks, scanned.content, _cameras(entry, table.info, cut))
 
 
 def _held(path: Path, table: FrameTable, usable: int, cut: ClipCut) -> str:

@@ -40,6 +40,7 @@ class FolderSource(VideoSource):
         require_captions: bool = False,
         decoder: Decoder = "pyav",
         verify: bool = False,
+        where: str | None = None,
     ):
         """Index the folder; see `VideoSource` for the arguments.
 
@@ -57,7 +58,7 @@ class FolderSource(VideoSource):
                 f"the folder {folder} holds no videos; the accepted endings are {endings}"
                 + (f" ({offer.seen} files seen; {left_out})" if left_out else "")
             )
-        super().__init__(offer, cut, require_captions, decoder, verify)
+        super().__init__(offer, cut, require_captions, decoder, verify, where)
 
 
 def _offer(folder: Path) -> Offer:
@@ -77,7 +78,7 @@ def _offer(folder: Path) -> Offer:
             remarks.append((names[file], "this caption file has no words"))
     unused = [(names[file], why) for file, why in passed_over.items() if not uses[names[file]]]
     return Offer(
-        f"the folder {folder}",
+        folder,
         "files",
         found.seen,
         tuple(entries),

@@ -21,8 +21,8 @@ class ListSource(VideoSource):
     Columns: `video` (a path, absolute or relative to the list's folder), `caption`, and optionally `start`
     and `end` in seconds, between which clips are taken, `references` (images of who is in it: a list, or in a
     table one path, or several with `;` between them) and `poses` (a file of the camera's poses, one a frame).
-    The names that other tools have for the first two are known (`vdit.data.rows.NAMES`); other columns are
-    not read, and reported. A video may stand in several rows.
+    The names that other tools have for the first two are known (`vdit.data.rows.NAMES`). Other columns are
+    reported; `where` may ask for them. A video may stand in several rows.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class ListSource(VideoSource):
         require_captions: bool = False,
         decoder: Decoder = "pyav",
         verify: bool = False,
+        where: str | None = None,
     ):
         """Index the list; see `VideoSource` for the arguments.
 
@@ -58,17 +59,15 @@ class ListSource(VideoSource):
         if not entries:
             raise InputError(f"the list {listing} has no rows; each names a video and its caption")
         empty = tuple((f"line {row.line}", "an empty row") for row in rows if not row.cells)
-        offer = Offer(
-            f"the list {listing}", "rows", len(rows), entries, skipped=empty, remarks=tuple(_unread(rows))
-        )
-        super().__init__(offer, cut, require_captions, decoder, verify)
+        offer = Offer(listing, "rows", len(rows), entries, skipped=empty, remarks=tuple(_unread(rows)))
+        super().__init__(offer, cut, require_captions, decoder, verify, where)
 
 
 def _unread(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """The columns that nothing reads."""
+    """The columns that say nothing of a clip itself."""
     read = ", ".join(NAMES)
     for name in dict.fromkeys(name for row in rows for name, _ in row.cells if column_of(name) is None):
-        yield f"column {name!r}", f"it is not read; columns that are: {read}"
+        yield f"column {name!r}", f"it is not read, but for `where`; columns that are: {read}"
 
 
 def _entry(line: Row, folder: Path) -> Entry:
@@ -105,6 +104,7 @@ def _entry(line: Row, folder: Path) -> Entry:
         references=tuple(folder / path for path in references),
         poses=None if poses is None else folder / poses,
         counted=(f"line {line.line}",),
+        columns={name: value for name, value in line.cells if column_of(name) is None},
     )
 
 

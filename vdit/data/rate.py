@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["NTSC", "Timing", "timing"]
+__all__ = ["NTSC", "Timing", "steady_times", "timing"]
 
 NTSC = Fraction(1001, 1000)
 """What rates of television are slower by than the whole number that they are called by: 23.976 for 24."""
@@ -52,10 +53,18 @@ def timing(
             # The last frame may stand longer than the others.
             longer = max(last * base - 1 / fps, Fraction(0))
             duration = frames / fps + (longer if longer * fps > 0.5 else 0)
-            return Timing(fps, np.arange(frames) / float(fps), float(duration))
+            return Timing(fps, steady_times(frames, fps), float(duration))
     end = span + (last or int(pts[-1] - pts[-2]))
     times = (pts - pts[0]).astype(np.float64) * float(base)
     return Timing(frames / (end * base), times, float(end * base))
+
+
+@lru_cache
+def steady_times(frames: int, fps: Fraction) -> Float64[np.ndarray, "t"]:
+    """Seconds at which frames of a steady rate begin to show; read-only, because many files share them."""
+    times = np.arange(frames) / float(fps)
+    times.flags.writeable = False
+    return times
 
 
 def _steady(pts: Int64[np.ndarray, "t"], per_unit: Fraction) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -21,10 +21,13 @@ from vdit.data.decode import (
     require_decoder,
 )
 from vdit.data.entry import Entry, Offer, none_usable
-from vdit.data.examine import Content, UsableVideo, examine
+from vdit.data.examine import UsableVideo, examine
 from vdit.data.given import read_reference
+from vdit.data.index import index_file, indexed
 from vdit.data.inventory import KnownClip
 from vdit.data.report import SourceReport, printable
+from vdit.data.scanned import Content, Scanned
+from vdit.data.select import select
 from vdit.data.transforms import ToUnitRange
 from vdit.first_few import first_few
 from vdit.types import Clip, ClipFormat, InputError
@@ -49,7 +52,8 @@ class VideoSource:
     """Clips cut out of video files, a `ClipSource`: `source[i]` always gives the same clip.
 
     A clip's id is `name@frame`, the file's name and the number of the clip's first frame in the file; with
-    several crops a window, `#crop` follows. Files are walked once at the start; no frames are kept in memory.
+    several crops a window, `#crop` follows. Each file is looked into once, and an index keeps what is in it
+    (`vdit.data.index`); no frames are kept in memory.
 
     Attributes:
         report: what was taken and what was left out, with reasons.
@@ -66,6 +70,7 @@ class VideoSource:
         require_captions: bool = False,
         decoder: Decoder = "pyav",
         verify: bool = False,
+        where: str | None = None,
         scan_threads: int = 4,
     ):
         """Index what is offered.
@@ -76,10 +81,13 @@ class VideoSource:
             require_captions: refuse videos without a caption; else theirs is empty and they are reported.
             decoder: `pyav`, or `decord` where it is installed.
             verify: decode every frame now, so that a damaged file is skipped and cannot stop a training.
+            where: which videos to take, a condition in SQL on `name`, `caption`, `frames`, `height`, `width`,
+                `fps`, `seconds` (those of the file) and the further columns of a list. None is all.
             scan_threads: files examined at once.
 
         Raises:
-            InputError: no clip is left, a caption is missing and required, or the decoder is not installed.
+            InputError: no clip is left, a caption is missing and required, the decoder is not installed, or
+                `where` is no condition.
         """
         require_decoder(decoder)
         self.cut = cut
@@ -89,16 +97,24 @@ class VideoSource:
         _refuse_some_poses(offer, cut)
         self._referenced = any(entry.references for entry in entries)
 
-        def examined(entry: Entry) -> UsableVideo | UnreadableVideo:
+        paths = [entry.path for entry in entries if not entry.unusable]
+        found = indexed(paths, index_file(offer.place, decoder, verify), decoder, verify, scan_threads)
+        scanned = [found.get(entry.path) or Scanned(entry.path, unusable=entry.unusable) for entry in entries]
+        chosen = _chosen(entries, scanned, where)
+
+        def examined(number: int) -> UsableVideo | UnreadableVideo:
+            entry = entries[number]
+            if not chosen[number]:
+                return UnreadableVideo(entry.path, f"left out by where: {where}")
             try:
-                return examine(entry, cut, decoder, verify)
+                return examine(entry, scanned[number], cut)
             except UnreadableVideo as error:
                 return error
             except OSError as error:
                 return UnreadableVideo(entry.path, f"it cannot be read ({error.strerror or error})")
 
         with ThreadPoolExecutor(scan_threads) as pool:
-            outcomes = list(pool.map(examined, entries))
+            outcomes = list(pool.map(examined, range(len(entries))))
         videos = [outcome for outcome in outcomes if isinstance(outcome, UsableVideo)]
         bad = [
             (entry, outcome.reason)
@@ -178,6 +194,19 @@ class VideoSource:
     def video(self, index: int) -> str:
         """The ends of the file of clip `index`; copies of one file have them in common."""
         return self._videos[self._windows[index].video].content.ends
+
+
+def _chosen(entries: Sequence[Entry], scanned: Sequence[Scanned], where: str | None) -> Sequence[bool]:
+    """Which videos a condition holds for; those that cannot be used pass, for what else there is to tell."""
+    if where is None:
+        return [True] * len(entries)
+    rows: list[Mapping[str, object]] = []
+    for entry, one in zip(entries, scanned, strict=True):
+        info = None if one.table is None else one.table.info
+        of_file = {} if info is None else {n: getattr(info, n) for n in ("frames", "height", "width")}
+        of_file |= {} if info is None else {"fps": float(info.fps), "seconds": info.duration}
+        rows.append({**entry.columns, "name": entry.name, "caption": entry.caption, **of_file})
+    return [chosen or one.table is None for chosen, one in zip(select(rows, where), scanned, strict=True)]
 
 
 def _windows(videos: Sequence[UsableVideo], cut: ClipCut) -> list[_Window]:
