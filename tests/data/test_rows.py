@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +159,33 @@ def test_what_a_table_writer_writes_is_read(tmp_path_factory: pytest.TempPathFac
             [("video", "caption"), *(("a.png", t) for t in texts)]
         )
     assert [dict(row.cells).get("caption", "") for row in read_rows(file)] == texts
+
+
+def test_parquet_is_a_list_too(folder: Path):
+    columns = {
+        "Video Path": ["a.png", "a.png"],
+        "text": ["a cat", None],
+        "end": [None, 0.5],
+        "motion": [1, 2],
+    }
+    pq.write_table(pa.table(columns), folder / "list.parquet")
+    source = ListSource(folder / "list.parquet", STILL)
+    assert [source.caption(i) for i in range(len(source))] == ["a cat", ""]
+    assert [name for name, _ in source.report.remarks] == ["column 'motion'"]
+    assert len(ListSource(folder / "list.parquet", STILL, where="motion > 1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"PAR1 and no more", "cannot be read as Parquet"), (b"", "cannot be read as Parquet")],
+)
+def test_damaged_parquet_is_refused(content: bytes, why: str, folder: Path):
+    (folder / "list.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=why):
+        ListSource(folder / "list.parquet", STILL)
+
+
+def test_parquet_without_videos_is_refused(folder: Path):
+    pq.write_table(pa.table({"id": [1]}), folder / "list.parquet")
+    with pytest.raises(InputError, match=r"no 'video' column with the path of a video; it has 'id'"):
+        ListSource(folder / "list.parquet", STILL)

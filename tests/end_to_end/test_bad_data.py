@@ -103,25 +103,6 @@ def test_a_run_on_text_without_captions_is_refused(captioned, command, tmp_path:
     assert status == 0, said
 
 
-def test_a_mixture_of_several_shapes_is_refused_on_text(captioned, command, tmp_path: Path):
-    config = captioned("a red circle", "a blue square")
-    values = yaml.safe_load(config.read_text())
-    videos = values["data"]["train"]
-    cut = {**videos["init_args"]["cut"], "frames": 1}
-    images = {**videos, "init_args": {**videos["init_args"], "cut": cut}}
-    parts = [{"share": 0.8, "source": videos}, {"share": 0.2, "source": images}]
-    values["data"]["train"] = {"class_path": "vdit.data.mixture.Mixture", "init_args": {"parts": parts}}
-    config.write_text(yaml.safe_dump(values))
-    status, said = command(train, "--config", config, "--out", tmp_path / "run")
-    assert status == 2
-    assert "clips of 5x16x16 and 1x16x16 are mixed" in said
-    assert not (tmp_path / "run").exists()
-    parts[1]["source"] = videos
-    config.write_text(yaml.safe_dump(values))
-    status, said = command(train, "--config", config, "--out", tmp_path / "run")
-    assert status == 0, said
-
-
 def test_what_is_cut_and_missing_is_told_at_each_start(captioned, command, tmp_path: Path):
     config, out = captioned("a red circle", None, "a small blue square moving left"), tmp_path / "run"
     (tmp_path / "videos" / "notes.docx").touch()

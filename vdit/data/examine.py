@@ -21,7 +21,6 @@ __all__ = ["UsableVideo", "examine"]
 _SLOWEST = 0.9
 
 
-
 @dataclass(frozen=True, eq=False)
 class UsableVideo:
     """A video that clips can be cut out of.

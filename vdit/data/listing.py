@@ -1,4 +1,4 @@
-"""A list of videos with captions: one JSON object a line, or a CSV table with a header."""
+"""A list of videos with captions: one JSON object a line, a table with a header, or Parquet."""
 
 import math
 import os
@@ -16,7 +16,7 @@ __all__ = ["ListSource"]
 
 
 class ListSource(VideoSource):
-    """The videos named by a `.jsonl`, `.csv` or `.tsv` file.
+    """The videos named by a `.jsonl`, `.csv`, `.tsv` or `.parquet` file.
 
     Columns: `video` (a path, absolute or relative to the list's folder), `caption`, and optionally `start`
     and `end` in seconds, between which clips are taken, `references` (images of who is in it: a list, or in a

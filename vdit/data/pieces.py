@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 
-from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, LatentSource
+from vdit.data.latents import MEMORY_BYTES, Compute, LatentCache, Latents
 from vdit.data.stack import LatentClip
 from vdit.data.subset import Subset
 from vdit.data.unreadable import first_readable
@@ -31,9 +31,9 @@ def pieces_of(source: ClipSource, values: int = PIECE_VALUES) -> list[ClipSource
 
 
 class JoinedLatents:
-    """The latents of all pieces, by clip number."""
+    """Latents of several sources one behind the other, by clip number."""
 
-    def __init__(self, parts: Sequence[LatentSource]) -> None:
+    def __init__(self, parts: Sequence[Latents]) -> None:
         self._parts = parts
         self._starts = [0, *accumulate(map(len, parts))]
 

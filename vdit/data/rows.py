@@ -1,4 +1,4 @@
-"""The rows of a list: JSON objects, one a line, or a table with a header."""
+"""The rows of a list: JSON objects, one a line, a table with a header, or Parquet."""
 
 import csv
 import io
@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from vdit.data.decode import IMAGE_ENDINGS, VIDEO_ENDINGS
 from vdit.types import InputError
 
 __all__ = ["LIST_ENDINGS", "Row", "column_of", "read_rows"]
 
-LIST_ENDINGS = (".jsonl", ".csv", ".tsv")
+LIST_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 
 NAMES = {
     "video": ("video", "video_path", "file_name", "filename", "file_path", "path", "media_path"),
@@ -39,7 +42,7 @@ class Row:
     """A row of a list.
 
     Attributes:
-        line: where it begins, from 1.
+        line: where it begins, from 1; of Parquet, its number.
         where: the list and the line, for messages.
         cells: (name of the column as it is written, value); empty cells of tables are left out.
     """
@@ -81,8 +84,10 @@ def read_rows(listing: Path, key: str = "video") -> list[Row]:
         key: the column of `NAMES` that every row must have.
 
     Raises:
-        InputError: it is not UTF-8 text, or a line cannot be understood.
+        InputError: it is not UTF-8 text, or not Parquet, or a line cannot be understood.
     """
+    if listing.suffix.lower() == ".parquet":
+        return list(_of_parquet(listing, key))
     raw = listing.read_bytes()
     try:
         text = raw.decode("utf-8-sig")
@@ -113,6 +118,25 @@ def _of_json(listing: Path, text: str, key: str) -> Iterator[Row]:
             raise InputError(f"{where}: not a JSON object; write {_object(NEEDED[key][1])}")
         _refuse_half_letters(where, row)
         yield Row(number, where, tuple(row))
+
+
+def _of_parquet(listing: Path, key: str) -> Iterator[Row]:
+    try:
+        table = pq.read_table(listing)
+    except pa.ArrowException as error:
+        raise InputError(f"the list {listing} cannot be read as Parquet ({error})") from error
+    if not any(column_of(name) == key for name in table.column_names):
+        what, header = NEEDED[key]
+        raise InputError(
+            f"{listing}: no {key!r} column {what}; it has {_short(', '.join(table.column_names), 200)}; "
+            f"give it columns such as {header}"
+        )
+    number = 0
+    for batch in table.to_batches():
+        for row in batch.to_pylist():
+            number += 1
+            cells = ((name, value) for name, value in row.items() if value is not None)
+            yield Row(number, f"{listing}, row {number}", tuple(cells))
 
 
 class _Pairs(list[tuple[str, object]]):

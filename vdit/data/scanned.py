@@ -48,6 +48,9 @@ class Content(NamedTuple):
         return cls(ends.hexdigest(), hashlib.sha256(between).hexdigest() if between else "")
 
 
+UNREAD = Content("", "")
+
+
 @dataclass(frozen=True, eq=False)
 class Scanned:
     """A file that was looked into.
@@ -66,7 +69,7 @@ class Scanned:
     size: int = 0
     modified_ns: int = 0
     scanned_ns: int = 0
-    content: Content = Content("", "")
+    content: Content = UNREAD
     table: FrameTable | None = None
     unusable: str = ""
 
@@ -107,4 +110,3 @@ def scan_file(path: Path, decoder: Decoder, verify: bool) -> Scanned:
         return Scanned(path, unusable=ABSENT)
     except OSError as error:  # of the disk, which may give it the next time
         return Scanned(path, unusable=f"it cannot be read ({error.strerror or error})")
-

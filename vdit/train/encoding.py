@@ -10,7 +10,8 @@ from torch import Tensor
 from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.condition import Featured
 from vdit.data.latents import FeaturedSource, LatentCache, Latents
-from vdit.data.pieces import compute_apart
+from vdit.data.mixture import parts_of
+from vdit.data.pieces import JoinedLatents, compute_apart
 from vdit.data.unreadable import first_readable
 from vdit.progress import StageBars
 from vdit.train.task import Session
@@ -33,6 +34,8 @@ def encoded(
 ) -> Latents:
     """Latents of a source and what conditions see of it, from the cache or made now by all ranks.
 
+    The parts of a mixture, whose clips differ in shape, are kept each for itself.
+
     Args:
         source: the clips.
         codec: on the device of the session, within the memory that it may take.
@@ -45,6 +48,26 @@ def encoded(
     Raises:
         InputError: too little memory for the smallest piece, or as `LatentCache.compute`.
     """
+    found = JoinedLatents(
+        [_encoded(part, codec, fingerprint, conditions, cache, session, title) for part in parts_of(source)]
+    )
+    if few := found.missing:
+        session.console.print(
+            f"{title}: {len(few)} of {len(found)} clips cannot be read and are left out", soft_wrap=True
+        )
+    return found
+
+
+def _encoded(
+    source: ClipSource,
+    codec: TiledCodec,
+    fingerprint: str,
+    conditions: Sequence[Featured],
+    cache: Path,
+    session: Session,
+    title: str,
+) -> Latents:
+    """Of clips of one shape."""
     t, h, w = first_readable(source).pixels.shape[1:]
     if codec.tiles(t, h, w) is not None:
         session.console.print(told_of_tiles(codec, t, h, w))
@@ -64,12 +87,7 @@ def encoded(
         mesh, meet, told = session.engine.mesh, session.engine.barrier, partial(bars.show, title)
         made = compute_apart(LatentCache(cache), source, wanted, at_once, told, mesh.rank, mesh.world, meet)
     latents = made.pop("latents")
-    found: Latents = FeaturedSource(latents, made) if made else latents
-    if few := found.missing:
-        session.console.print(
-            f"{title}: {len(few)} of {len(found)} clips cannot be read and are left out", soft_wrap=True
-        )
-    return found
+    return FeaturedSource(latents, made) if made else latents
 
 
 def way(codec: TiledCodec, t: int, h: int, w: int) -> str:

@@ -1,8 +1,10 @@
 """Training a text-to-video model: latents of clips, and their captions."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from vdit.codecs.tiling import TiledCodec
 from vdit.conditions.caption import Caption
 from vdit.conditions.condition import Condition, GivenFrames
 from vdit.data.latents import Latents
-from vdit.data.mixture import parts_of, usual_format
+from vdit.data.mixture import parts_of, usual_format, usual_part
 from vdit.data.order import spread
 from vdit.data.stack import stack
 from vdit.data.unreadable import first_readable, readable
@@ -185,13 +187,13 @@ class FlowTask(Task):
                 f"the text encoder's tokens have {self.text.width} channels, the backbone reads "
                 f"{self.denoiser.backbone.text_width}: set its text_width to {self.text.width}"
             )
-        for source in (data.train, data.held_out):
-            _refuse_several_shapes(source)
+        parts = (*parts_of(data.train), *parts_of(data.held_out))
+        for source in parts:
             t, h, w = first_readable(source).pixels.shape[1:]
             self.codec.check_pixels(t, h, w, patch=self.denoiser.backbone.patch)
             TiledCodec(self.codec, self.sampling.memory).tiles(t, h, w)  # refuses too little memory
         self.sampler(self.sampling)
-        for source in (data.train, data.held_out):
+        for source in parts:
             for condition in self.denoiser.featured:
                 if condition.asks != "frames":  # of these there are always enough
                     condition.check(stack([first_readable(source)]))
@@ -265,11 +267,14 @@ class FlowTask(Task):
         missing = self.held_out.missing
         there = [number for number in range(len(self.held_out)) if number not in missing]
         chosen = [there[i] for i in spread(len(there), VALIDATION_CLIPS, session.seed)]
-        for start in range(0, len(chosen), at_once * mesh.data_world):
-            first = start + at_once * mesh.data_rank
-            own = chosen[first : first + at_once]
-            batch = stack([self.held_out[i] for i in own or chosen[:1]])
-            yield batch.to(session.engine.device), len(own)
+        ends = list(accumulate(map(len, parts_of(session.data.held_out))))
+        for _, group in groupby(chosen, partial(bisect_right, ends)):  # clips of one part have one shape
+            alike = list(group)
+            for start in range(0, len(alike), at_once * mesh.data_world):
+                first = start + at_once * mesh.data_rank
+                own = alike[first : first + at_once]
+                batch = stack([self.held_out[i] for i in own or alike[:1]])
+                yield batch.to(session.engine.device), len(own)
 
     def measure(self, session: Session) -> Mapping[str, float]:
         """Held-out loss at each of a few fixed sigmas, and their mean; processes share the clips."""
@@ -297,8 +302,9 @@ class FlowTask(Task):
 
     def draw(self, session: Session, folder: Path | None) -> None:
         """Clips for held-out captions, always from the same noise, written where there is a folder."""
-        shown = spread(len(session.data.held_out), SHOWN_CLIPS, session.seed)
-        clips = list(readable(session.data.held_out, shown)) or [first_readable(session.data.held_out)]
+        source = usual_part(session.data.held_out)
+        shown = spread(len(source), SHOWN_CLIPS, session.seed)
+        clips = list(readable(source, shown)) or [first_readable(source)]
         prompts, count = [clip.caption for clip in clips], len(clips)
         state = torch.get_rng_state()
         wish = self.wish(clips)
@@ -314,16 +320,6 @@ class FlowTask(Task):
         for i, (clip, prompt) in enumerate(zip(pixels, prompts, strict=True)):
             write_video(folder / f"{i:02d}.mp4", clip, self.sampling.fps, {"prompt": prompt, "seed": str(i)})
         contact_sheet(list(zip(pixels, prompts, strict=True)), folder / "sheet.png")
-
-
-def _refuse_several_shapes(source: ClipSource) -> None:
-    """Refuse a mixture whose parts have clips of different shapes. Raises InputError."""
-    shapes = [f"{f.frames}x{f.height}x{f.width}" for f in (part.format(0) for part in parts_of(source))]
-    if len(set(shapes)) > 1:
-        raise InputError(
-            f"clips of {' and '.join(dict.fromkeys(shapes))} are mixed, and latents of one shape are trained "
-            "on: cut all parts of the mixture alike, or train on one of them"
-        )
 
 
 def _codec_of(codec: str | None, start_from: Path | None) -> Path:
