@@ -239,7 +239,7 @@ def test_bad_lists_are_refused(tmp_path):
     with pytest.raises(InputError, match="no list"):
         ListSource(tmp_path / "absent.jsonl", CUT)
     for name, text, message in [
-        ("a.parquet", "", r"the accepted endings are .jsonl .csv"),
+        ("a.xlsx", "", r"the accepted endings are .jsonl .csv"),
         ("a.jsonl", "\n", "has no rows"),
         ("b.jsonl", "{oops", "line 1: not a JSON object"),
     ]:
