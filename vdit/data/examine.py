@@ -1,6 +1,7 @@
 """One video of a source: opened, and refused with the reason where no clip can be cut out of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int

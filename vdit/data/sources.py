@@ -96,25 +96,7 @@ class VideoSource:
         _refuse_missing_captions(offer, require_captions)
         _refuse_some_poses(offer, cut)
         self._referenced = any(entry.references for entry in entries)
-
-        paths = [entry.path for entry in entries if not entry.unusable]
-        found = indexed(paths, index_file(offer.place, decoder, verify), decoder, verify, scan_threads)
-        scanned = [found.get(entry.path) or Scanned(entry.path, unusable=entry.unusable) for entry in entries]
-        chosen = _chosen(entries, scanned, where)
-
-        def examined(number: int) -> UsableVideo | UnreadableVideo:
-            entry = entries[number]
-            if not chosen[number]:
-                return UnreadableVideo(entry.path, f"left out by where: {where}")
-            try:
-                return examine(entry, scanned[number], cut)
-            except UnreadableVideo as error:
-                return error
-            except OSError as error:
-                return UnreadableVideo(entry.path, f"it cannot be read ({error.strerror or error})")
-
-        with ThreadPoolExecutor(scan_threads) as pool:
-            outcomes = list(pool.map(examined, range(len(entries))))
+        outcomes = _examined(offer, cut, decoder, verify, where, scan_threads)
         videos = [outcome for outcome in outcomes if isinstance(outcome, UsableVideo)]
         bad = [
             (entry, outcome.reason)
@@ -194,6 +176,31 @@ class VideoSource:
     def video(self, index: int) -> str:
         """The ends of the file of clip `index`; copies of one file have them in common."""
         return self._videos[self._windows[index].video].content.ends
+
+
+def _examined(
+    offer: Offer, cut: ClipCut, decoder: Decoder, verify: bool, where: str | None, threads: int
+) -> list[UsableVideo | UnreadableVideo]:
+    """What can be used of each video, or why nothing can."""
+    entries = offer.entries
+    paths = [entry.path for entry in entries if not entry.unusable]
+    found = indexed(paths, index_file(offer.place, decoder, verify), decoder, verify, threads)
+    scanned = [found.get(entry.path) or Scanned(entry.path, unusable=entry.unusable) for entry in entries]
+    chosen = _chosen(entries, scanned, where)
+
+    def examined(number: int) -> UsableVideo | UnreadableVideo:
+        entry = entries[number]
+        if not chosen[number]:
+            return UnreadableVideo(entry.path, f"left out by where: {where}")
+        try:
+            return examine(entry, scanned[number], cut)
+        except UnreadableVideo as error:
+            return error
+        except OSError as error:
+            return UnreadableVideo(entry.path, f"it cannot be read ({error.strerror or error})")
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(examined, range(len(entries))))
 
 
 def _chosen(entries: Sequence[Entry], scanned: Sequence[Scanned], where: str | None) -> Sequence[bool]:
