@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from vdit.commands.command import run_command
 from vdit.commands.export_weights import main as export
 from vdit.commands.import_weights import main as import_
 from vdit.commands.trained import load_model, load_trained
+from vdit.denoiser import Denoiser
 from vdit.flow.multistep import DPMSolverPP, UniPC
 from vdit.flow.solver import Euler, Heun, Solver
+from vdit.nn.rope import grid_rotation
 from vdit.releases.pipeline import CONFIGS, SCHEDULERS
 from vdit.sample.sampler import NOTHING, Wish
 from vdit.types import Given
@@ -175,25 +177,95 @@ def test_an_image_gives_the_same_video(
     compare(made, pipeline, size, bound, wished(images), **given)
 
 
-@pytest.mark.parametrize(("frames", "size"), [(5, (32, 64)), (17, (64, 96))])
-def test_a_first_frame_among_grey_ones_gives_the_same_video(
-    frames: int, size: tuple[int, int], exported: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch
+def shown_and_grey(images: dict[int, Image.Image], frames: int) -> dict[str, np.ndarray]:
+    """A video and its mask for VACE's pipeline; what is not given is grey, 0.5, which no image is quite."""
+    width, height = images[0].size
+    video, mask = np.full((1, frames, height, width, 3), 0.5), np.ones((1, frames, height, width, 3))
+    for place, image in images.items():
+        video[0, place], mask[0, place] = np.asarray(image) / 255, 0
+    return {"video": video, "mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "given"), [(5, (32, 64), (0,)), (17, (64, 96), (0,)), (9, (32, 32), (0, 4, 8))]
+)
+def test_frames_among_grey_ones_give_the_same_video(
+    frames: int, size: tuple[int, int], given: tuple[int, ...], exported: Callable[[str], Exported]
 ):
-    """No image is quite grey: a level of 128 is 0.004, and what is not given is 0."""
-    made, first = exported("wan_2_1_vace"), picture(*size)
-    video = [first] + [Image.new("RGB", first.size, (128, 128, 128))] * (frames - 1)
-    mask = [Image.new("L", first.size, 0)] + [Image.new("L", first.size, 255)] * (frames - 1)
+    made, images = exported("wan_2_1_vace"), {place: picture(*size, turn=place % 3) for place in given}
     pipeline = made.pipeline()
     begin_below_one(pipeline)
-    read = pipeline.preprocess_conditions
+    shown = shown_and_grey(images, frames)
+    compare(made, pipeline, size, EXACT, wished(images, frames), num_frames=frames, **shown)
 
-    def grey(*args: Any) -> tuple[torch.Tensor, ...]:
-        pixels, *rest = read(*args)
-        return (torch.cat([pixels[:, :, :1], torch.zeros_like(pixels[:, :, 1:])], dim=2), *rest)
 
-    monkeypatch.setattr(pipeline, "preprocess_conditions", grey)
-    wish = wished({0: first}, frames)
-    compare(made, pipeline, size, EXACT, wish, video=video, mask=mask, num_frames=frames)
+@pytest.fixture
+def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`in_float64(*networks)`: from now on these, and whatever calls for float32, compute in float64."""
+
+    def widen(*networks: torch.nn.Module | None) -> None:
+        for network in networks:
+            if network is not None:
+                network.double()
+            if isinstance(network, Denoiser):
+                network.backbone.arithmetic = torch.float64
+        grid_rotation.cache_clear()
+        torch.set_default_dtype(torch.float64)
+        monkeypatch.setattr(torch, "float32", torch.float64)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        monkeypatch.setattr(np, "float32", np.float64)
+        for layer in (layer for network in networks if network is not None for layer in network.modules()):
+            if type(layer).__name__ == "WanRotaryPosEmbed":  # whose table is made once
+                type(layer).__init__(layer, layer.attention_head_dim, layer.patch_size, layer.max_seq_len)
+
+    yield widen
+    monkeypatch.undo()
+    torch.set_default_dtype(torch.float32)
+    grid_rotation.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("variant", "given"),
+    [
+        ("wan_2_1_t2v", ()),
+        ("wan_2_1_vace", (0,)),
+        ("wan_2_2_t2v_a14b", ()),
+        ("wan_2_2_i2v_a14b", (0,)),
+        ("wan_2_2_ti2v_5b", (0,)),
+    ],
+)
+def test_what_is_left_between_both_is_rounding(
+    variant: str,
+    given: tuple[int, ...],
+    exported: Callable[[str], Exported],
+    in_float64: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """In float32 1e-6 of the latents is left; were it more than rounding, float64 would not take it away."""
+    made, size = exported(variant), (32, 64)
+    pipeline = made.pipeline("WanImageToVideoPipeline" if "5b" in variant else "DiffusionPipeline")
+    begin_below_one(pipeline)
+    task = load_model(made.model, device="cpu").task
+    sampling = replace(task.sampling, height=size[0], width=size[1])
+    sampler, text = task.sampler(sampling), task.text.encode([PROMPT, NEGATIVE])
+    noise = sampler.noise([SEED]).double()
+    networks = [pipeline.transformer, pipeline.vae, task.denoiser, sampler.codec]
+    in_float64(*networks, getattr(pipeline, "transformer_2", None))
+    images = {place: picture(*size) for place in given}
+    shown = shown_and_grey(images, FRAMES) if "vace" in variant else {"image": images[0]} if given else {}
+    padded = [torch.zeros(1, 512, text.values.shape[-1]) for _ in range(2)]
+    for row, values, mask in zip(padded, text.values, text.mask, strict=True):
+        row[0, : mask.sum()] = values[mask]
+    asked = {"prompt_embeds": padded[0], "negative_prompt_embeds": padded[1], "num_frames": FRAMES}
+    asked |= {"height": size[0], "width": size[1], "num_inference_steps": STEPS}
+    asked |= {"guidance_scale": sampling.guidance, "latents": noise, "output_type": "latent"}
+    if pipeline.config.boundary_ratio is not None:
+        asked["guidance_scale_2"] = sampling.low_guidance
+    latents = pipeline(**asked, **shown).frames
+    monkeypatch.setattr(sampler, "noise", lambda _: noise)
+    ours = sampler.latents([PROMPT], [SEED], wish=wished(images))
+    assert ours.dtype == latents.dtype == torch.float64
+    torch.testing.assert_close(ours, latents, atol=1e-12 * latents.abs().max().item(), rtol=0)
 
 
 def test_from_the_steps_of_diffusers_comes_the_same_video(
